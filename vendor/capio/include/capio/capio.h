@@ -1,0 +1,230 @@
+/* capio.h - the C API of libcapio, the only public header.
+ *
+ * CAPIO streams files between the steps (apps) of a workflow. Every file under CAPIO_DIR is a real kernel
+ * file of a shadow tree; libcapio adds what the kernel does not know: which files are complete, who writes
+ * them, and how to wait for them.
+ *
+ * Conventions, for every call unless it says otherwise:
+ *  - Return: >= 0 is success. A negative value is a negated errno, or CAPIO_UNMANAGED. capio_last_error()
+ *    then gives one sentence about the last failed call of the calling thread ("" if errno says it all).
+ *  - Paths are byte strings with an explicit length; they need no terminating NUL and may be relative to the
+ *    current directory. A path outside CAPIO_DIR, or excluded by CAPIO-CL, gives CAPIO_UNMANAGED: do with it
+ *    what you would do without CAPIO.
+ *  - Blocking: only calls marked [waits] block on other processes. They return -EINTR when a signal arrives
+ *    and at least once a second, so that the caller can run its signal handlers and call again; a repeated
+ *    wait for the same thing counts as one wait. They fail with
+ *      -EOWNERDEAD  a producer died or ended badly: what it made is incomplete,
+ *      -ETIMEDOUT   CAPIO_WAIT_TIMEOUT seconds passed,
+ *      -EDEADLK     nobody who could end the wait can still run,
+ *      -ECANCELED   capio_cancel_waits() was called,
+ *      -ESTALE      the file was started anew while it was being read.
+ *  - Threads: every call may be made from any thread; one capio_file must not be closed while in use.
+ *  - fork(): the child attaches as a new client on its first call. Files inherited from the parent are
+ *    borrowed: closing them counts for nothing unless the child wrote.
+ *  - Ownership: what a call hands out is released by the matching close, and by nothing else.
+ *  - Versions: structs begin with struct_size and are filled by their _init function, so that fields can be
+ *    added. CAPIO_ABI_VERSION changes only when old callers would break.
+ */
+#ifndef CAPIO_CAPIO_H_
+#define CAPIO_CAPIO_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define CAPIO_EXPORT __attribute__((visibility("default")))
+#else
+#define CAPIO_EXPORT
+#endif
+
+/* CDEF-BEGIN: from here to CDEF-END the text is also read by pycapio/_build_ffi.py. */
+
+#define CAPIO_ABI_VERSION 1
+
+/* The path is not CAPIO's: outside CAPIO_DIR or excluded. Beyond every errno. */
+#define CAPIO_UNMANAGED (-4097)
+
+typedef struct capio_session capio_session; /* one client: this process, in one workflow, as one app */
+typedef struct capio_file capio_file;       /* one open file that CAPIO has to watch */
+typedef struct capio_dir capio_dir;         /* one directory being listed */
+
+/* ---- Library ---------------------------------------------------------------------------------------- */
+
+/* The ABI version of the loaded library; refuse to go on if it is not CAPIO_ABI_VERSION. Never fails. */
+CAPIO_EXPORT uint32_t capio_abi_version(void);
+/* The release, "0.1.0". Static storage. */
+CAPIO_EXPORT const char *capio_version(void);
+/* What went wrong in the last failed call of this thread, one sentence; "" if the errno says it all.
+ * Valid until the thread's next call. */
+CAPIO_EXPORT const char *capio_last_error(void);
+/* Makes every wait of this process return -ECANCELED, now and (if on) until called with 0: for a process
+ * that is unwinding while other threads wait. */
+CAPIO_EXPORT void capio_cancel_waits(int on);
+
+/* ---- Sessions --------------------------------------------------------------------------------------- */
+
+#define CAPIO_SESSION_PERSIST 1u   /* keep everything this session writes, when no CAPIO-CL file says otherwise */
+#define CAPIO_SESSION_RESUME 2u    /* real files of an earlier run count as already produced */
+#define CAPIO_SESSION_SILENT 4u    /* the server prints no chatter */
+#define CAPIO_SESSION_TEARDOWN 8u  /* the server may stop when the last client has gone */
+#define CAPIO_SESSION_NO_CONFIG 16u /* run without CAPIO-CL on purpose (same as an empty config_path) */
+
+typedef struct capio_session_options {
+  size_t struct_size;         /* set by capio_session_options_init */
+  const char *capio_dir;      /* the managed directory; must exist. Default "." */
+  const char *app_name;       /* default: $CAPIO_APP_NAME, else "writer" */
+  const char *workflow_name;  /* default: $CAPIO_WORKFLOW_NAME, else "workflow"; any characters */
+  const char *server_path;    /* path, or name to look for beside libcapio and on PATH. Default "capio_server" */
+  const char *config_path;    /* CAPIO-CL file; NULL or "" for none. Read by the server that is started */
+  const char *resolve_prefix; /* what relative CAPIO-CL entries are taken from; NULL: CAPIO_DIR */
+  uint32_t await_server_ms;   /* how long to wait for the server to become ready. Default 2000 */
+  uint32_t flags;             /* CAPIO_SESSION_* */
+} capio_session_options;
+
+CAPIO_EXPORT void capio_session_options_init(capio_session_options *options);
+
+/* Attaches to the workflow, starting its server if there is none. [waits for the server, at most
+ * await_server_ms]
+ * Errors: -ENOTDIR/-ENOENT capio_dir; -EINVAL names or the CAPIO-CL file (the sentence holds its errors);
+ * -ETIMEDOUT the server was not ready in time; -ENOENT the server was not found; -EBUSY another CAPIO_DIR or
+ * CAPIO-CL file is in use for this workflow name; -EAGAIN no free client slot; -EPERM the store belongs to
+ * somebody else; -ENOSPC no room in the store. */
+CAPIO_EXPORT int capio_session_open(const capio_session_options *options, capio_session **out);
+
+#define CAPIO_END_CLEAN 0 /* the step did its work */
+#define CAPIO_END_BAD 1   /* uncaught exception or non-zero exit: what it would commit by ending fails */
+
+/* Announces how this process will end; the end itself is the end of the process (or capio_session_close).
+ * May be called again; BAD is final. Never blocks. */
+CAPIO_EXPORT int capio_session_goodbye(capio_session *session, int outcome);
+/* Announces how a child process of this one, with process id pid as seen here, is about to be ended by us
+ * (a pool that terminates its workers): its end then is no death. Never blocks. */
+CAPIO_EXPORT int capio_session_goodbye_child(capio_session *session, int64_t pid);
+/* Fails every file this session left by an exception (CAPIO_CLOSE_ABANDONED). Never blocks. */
+CAPIO_EXPORT int capio_session_fail_abandoned(capio_session *session);
+/* Ends the session now with the announced outcome (clean if none was): what its end commits is committed.
+ * With wait_ms > 0, waits at most so long for the server to have written back what this end commits.
+ * Files still open stay usable as plain descriptors. The handle is freed. [waits for the server] */
+CAPIO_EXPORT int capio_session_close(capio_session *session, uint32_t wait_ms);
+/* Changes CAPIO_SESSION_* flags after the fact (PERSIST and TEARDOWN). */
+CAPIO_EXPORT int capio_session_set_flags(capio_session *session, uint32_t set, uint32_t clear);
+
+#define CAPIO_INFO_DIR 1        /* CAPIO_DIR, absolute, as given */
+#define CAPIO_INFO_REALDIR 2    /* CAPIO_DIR, symlinks resolved */
+#define CAPIO_INFO_STORE 3      /* the store's directory */
+#define CAPIO_INFO_TREE 4       /* the memory tree */
+#define CAPIO_INFO_SERVER_PID 5 /* decimal; "0" if no server is running */
+#define CAPIO_INFO_APP 6
+#define CAPIO_INFO_WORKFLOW 7
+#define CAPIO_INFO_HAS_CONFIG 8 /* "1" if a CAPIO-CL file rules this workflow, else "0" */
+/* Copies one of the above, NUL-terminated, into buf. Returns its length, or -ERANGE if cap is too small. */
+CAPIO_EXPORT int capio_session_info(capio_session *session, int what, char *buf, size_t cap);
+
+/* ---- Paths ------------------------------------------------------------------------------------------ */
+
+#define CAPIO_FOR_LOOKUP 0    /* where it is now; never waits. -ENOENT if it is nowhere */
+#define CAPIO_FOR_EXISTENCE 1 /* a consumer waits until a declared output exists [waits] */
+#define CAPIO_FOR_CONTENT 2   /* a consumer waits until it is committed, too: size, times, mmap [waits] */
+#define CAPIO_FOR_CHANGE 3    /* about to be changed in place (chmod, utime, truncate): waits as EXISTENCE does */
+#define CAPIO_FOR_CREATE 4    /* where a new entry of this name belongs; its parents are made. Never waits */
+#define CAPIO_RESOLVE_NOFOLLOW 256u /* or-ed to the purpose: the last component is not followed if a symlink */
+
+/* Translates a path to its backing path, which any kernel call may use. Writes it NUL-terminated to buf and
+ * returns its length; -ERANGE if cap is too small; CAPIO_UNMANAGED. */
+CAPIO_EXPORT int capio_resolve(capio_session *session, const char *path, size_t len, uint32_t purpose, char *buf,
+                               size_t cap);
+/* 1 if the path is CAPIO's (inside CAPIO_DIR and not excluded), else 0. Touches no file. */
+CAPIO_EXPORT int capio_is_managed(capio_session *session, const char *path, size_t len);
+
+typedef struct capio_stat_t {
+  size_t struct_size; /* set by capio_stat_init */
+  uint64_t dev, ino, nlink, size, blocks;
+  uint32_t mode, uid, gid, rdev_major, rdev_minor, blksize;
+  int64_t atime_ns, mtime_ns, ctime_ns; /* since the epoch */
+} capio_stat_t;
+CAPIO_EXPORT void capio_stat_init(capio_stat_t *st);
+/* stat(2) (flags CAPIO_RESOLVE_NOFOLLOW: lstat). A consumer waits for the final size. [waits] */
+CAPIO_EXPORT int capio_stat(capio_session *session, const char *path, size_t len, uint32_t flags, capio_stat_t *st);
+
+CAPIO_EXPORT int capio_mkdir(capio_session *session, const char *path, size_t len, uint32_t mode);
+CAPIO_EXPORT int capio_rmdir(capio_session *session, const char *path, size_t len);
+CAPIO_EXPORT int capio_unlink(capio_session *session, const char *path, size_t len);
+/* rename(2), in every layer. A consumer waits for a declared output it renames. Between a managed and an
+ * unmanaged path the bytes are copied when the two are on different file systems. -EXDEV: a directory that
+ * exists both in the store and in CAPIO_DIR, or that would cross the boundary. CAPIO_UNMANAGED: neither path
+ * is CAPIO's. [waits] */
+CAPIO_EXPORT int capio_rename(capio_session *session, const char *from, size_t from_len, const char *to,
+                              size_t to_len);
+
+typedef struct capio_dirent { /* as getdents64(2) packs them: the next one is reclen bytes further */
+  uint64_t ino;
+  uint16_t reclen;
+  uint16_t namelen;
+  uint8_t type; /* DT_* of <dirent.h> */
+  uint8_t layer; /* 0 memory tree, 1 fs tree, 2 real directory */
+  char name[]; /* namelen bytes and a NUL */
+} capio_dirent;
+/* Opens a directory for listing: the union of the layers, in creation order. [waits] for a declared one to
+ * exist, and, under the update rule, to be committed. */
+CAPIO_EXPORT int capio_opendir(capio_session *session, const char *path, size_t len, capio_dir **out);
+/* Fills buf with whole capio_dirent records. Returns the bytes written, 0 at the end. [waits] for more entries
+ * in a declared no_update directory. -ERANGE if not one record fits. */
+CAPIO_EXPORT int64_t capio_readdir(capio_dir *dir, void *buf, size_t cap);
+CAPIO_EXPORT int capio_closedir(capio_dir *dir);
+
+/* ---- Files ------------------------------------------------------------------------------------------ */
+
+/* open(2) on a managed path. Returns the descriptor (close-on-exec), a kernel descriptor of the backing file.
+ * *out is then the handle to go with it; or NULL when nothing needs watching (a committed file opened for
+ * reading): the descriptor is an ordinary one and the caller's to close(2).
+ * A consumer waits for a declared output to exist. [waits]
+ * Errors: those of open(2); CAPIO_UNMANAGED. */
+CAPIO_EXPORT int capio_open(capio_session *session, const char *path, size_t len, int flags, uint32_t mode,
+                            capio_file **out);
+
+#define CAPIO_READ_FULL 1u /* return short only at the end of the file, as read(2) does on a regular file */
+/* read(2)/pread(2). Waits until at least one byte (READ_FULL: all) is there, or the file is committed; 0 only
+ * at the committed end. offset -1: at, and moving, the file position. [waits] */
+CAPIO_EXPORT int64_t capio_read(capio_file *file, void *buf, size_t n, int64_t offset, uint32_t flags);
+/* write(2)/pwrite(2) and publish. offset -1: at, and moving, the file position. May write less than n.
+ * -ENOSPC: the store is full; the sentence names CAPIO_STORE. */
+CAPIO_EXPORT int64_t capio_write(capio_file *file, const void *buf, size_t n, int64_t offset);
+/* lseek(2). A consumer asking from the end waits for commit. [waits] */
+CAPIO_EXPORT int64_t capio_lseek(capio_file *file, int64_t offset, int whence);
+CAPIO_EXPORT int capio_truncate(capio_file *file, int64_t size);
+/* Wakes readers up to the file's present size: for code that wrote through the descriptor itself. */
+CAPIO_EXPORT int capio_publish(capio_file *file);
+/* The descriptor, without consequences: for poll, isatty, fstat of a writer. */
+CAPIO_EXPORT int capio_fd(capio_file *file);
+/* Says that the descriptor will be used by others (fileno, dup, mmap, a child's stdout). A reader waits for
+ * commit first, since the descriptor knows no waiting; a writer's file then commits only when nobody has it
+ * open for writing. Returns the descriptor. [waits] */
+CAPIO_EXPORT int capio_expose(capio_file *file);
+/* A consumer's handle: waits for commit. [waits] */
+CAPIO_EXPORT int capio_wait_commit(capio_file *file);
+
+#define CAPIO_FILE_WRITER 1u    /* opened for writing */
+#define CAPIO_FILE_COMMITTED 2u /* will not change any more */
+#define CAPIO_FILE_FAILED 4u    /* its producer died */
+#define CAPIO_FILE_BORROWED 8u  /* inherited by fork */
+#define CAPIO_FILE_CONSUMER 16u /* reads of it wait */
+/* The bits above. Never blocks. */
+CAPIO_EXPORT int capio_file_status(capio_file *file);
+
+#define CAPIO_CLOSE_COUNT 0     /* a close like any other */
+#define CAPIO_CLOSE_ABANDONED 1 /* left by an exception: counts only if the process ends well */
+#define CAPIO_CLOSE_FAILED 2    /* bytes were lost (a flush failed): the file fails */
+/* Ends the handle and frees it; closes the descriptor unless keep_fd. Never blocks.
+ * Returns 0, or the negated errno of close(2); the handle is gone either way. */
+CAPIO_EXPORT int capio_close(capio_file *file, int how, int keep_fd);
+
+/* CDEF-END */
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* CAPIO_CAPIO_H_ */
