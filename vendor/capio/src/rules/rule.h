@@ -19,14 +19,14 @@ struct Streaming {
   FireRule fire = FireRule::kUpdate;
   uint32_t close_count = 1;               // on_close:N
   uint32_t n_files = 0;                   // on_n_files: entries expected; 0: not given
-  std::vector<std::string> dependencies;  // on_file: normalised relative paths or patterns
+  std::vector<std::string> dependencies;  // on_file: normalised relative patterns, sorted (see IsGlob)
   bool operator==(const Streaming&) const = default;
 };
 
 // Everything the file says about one pattern. Patterns are relative to CAPIO_DIR, normalised, without a leading
 // '/'; CAPIO_DIR itself is "".
 struct Entry {
-  std::string pattern;
+  std::string pattern;        // if is_glob, as written; else the name itself, without escapes
   bool is_glob = false;       // holds an unescaped *, ? or [
   bool is_directory = false;  // named in a dirname clause
   bool permanent = false;
@@ -36,6 +36,7 @@ struct Entry {
   std::vector<uint16_t> producers;  // indices into Workflow::apps
   std::vector<uint16_t> consumers;
   std::string home;                 // home_node_policy: "create", "hashing", "manual:<node>", or ""
+  bool operator==(const Entry&) const = default;
 };
 
 // A parsed CAPIO-CL file.
@@ -43,9 +44,10 @@ struct Workflow {
   std::string name;
   double version = 1;
   std::vector<std::string> apps;  // in order of first mention
-  std::vector<Entry> entries;     // patterns are unique
+  std::vector<Entry> entries;     // in order of first mention; {pattern, is_glob} is unique
   std::string configuration;      // v1.1: path of the TOML file, or ""
   std::vector<std::string> warnings;
+  bool operator==(const Workflow&) const = default;
 };
 
 // What holds for one path: the sum of all matching entries. Streaming comes from the exact name, else from the

@@ -1,0 +1,1348 @@
+#include "rules/capio_cl.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <initializer_list>
+#include <iterator>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "rules/rule_set.h"
+
+namespace capio {
+namespace {
+
+// ---- JSON with line numbers
+
+constexpr int kMaxDepth = 64;  // the language itself needs five levels
+
+struct Node {
+  enum class Kind { kNull, kBool, kNumber, kString, kList, kObject };
+  struct Member {
+    std::string key;  // "" in lists
+    int line;         // of the key
+    size_t node;      // index into Document::nodes
+  };
+  Kind kind = Kind::kNull;
+  int line = 1;
+  std::string text;  // of a string; of a number as written
+  double number = 0;
+  std::optional<uint64_t> whole;  // the number, if it is a whole one and not negative
+  std::vector<Member> members;
+};
+
+struct Document {
+  std::vector<Node> nodes;  // [0] is the root
+  std::optional<ClDiagnostic> syntax_error;
+};
+
+struct Cursor {
+  int line = 1;           // of the next character
+  bool at_break = false;  // the last character read was a newline
+};
+
+// Feeds the JSON lexer and keeps track of lines, which its events do not tell.
+class CountingIterator {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  CountingIterator(const char* at, Cursor* cursor) : at_(at), cursor_(cursor) {}
+  reference operator*() const { return *at_; }
+  CountingIterator& operator++() {
+    cursor_->at_break = *at_ == '\n';
+    if (cursor_->at_break) ++cursor_->line;
+    ++at_;
+    return *this;
+  }
+  CountingIterator operator++(int) {
+    CountingIterator before = *this;
+    ++*this;
+    return before;
+  }
+  bool operator==(const CountingIterator& other) const { return at_ == other.at_; }
+  bool operator!=(const CountingIterator& other) const { return at_ != other.at_; }
+
+ private:
+  const char* at_;
+  Cursor* cursor_;
+};
+
+// Receives the events of nlohmann::json::sax_parse.
+class TreeBuilder {
+ public:
+  TreeBuilder(std::string_view text, const Cursor* cursor, Document* out)
+      : text_(text), cursor_(cursor), out_(out) {}
+
+  bool null() { return Add(Node::Kind::kNull) != nullptr; }
+  bool boolean(bool value) {
+    Add(Node::Kind::kBool)->text = value ? "true" : "false";
+    return true;
+  }
+  bool number_integer(int64_t value) {
+    Node* node = Add(Node::Kind::kNumber);
+    node->number = static_cast<double>(value);
+    node->text = std::to_string(value);
+    return true;
+  }
+  bool number_unsigned(uint64_t value) {
+    Node* node = Add(Node::Kind::kNumber);
+    node->number = static_cast<double>(value);
+    node->text = std::to_string(value);
+    node->whole = value;
+    return true;
+  }
+  bool number_float(double value, const std::string& text) {
+    Node* node = Add(Node::Kind::kNumber);
+    node->number = value;
+    node->text = text;
+    return true;
+  }
+  bool string(std::string& value) {
+    Add(Node::Kind::kString)->text = std::move(value);
+    return true;
+  }
+  bool binary(nlohmann::json::binary_t& /*value*/) { return false; }  // never in text
+  bool start_object(size_t /*size*/) { return Open(Node::Kind::kObject); }
+  bool end_object() { return Close(); }
+  bool start_array(size_t /*size*/) { return Open(Node::Kind::kList); }
+  bool end_array() { return Close(); }
+  bool key(std::string& value) {
+    key_ = std::move(value);
+    key_line_ = Line();
+    return true;
+  }
+  // position counts the bytes read so far, the offending one included.
+  bool parse_error(size_t position, const std::string& /*token*/,
+                   const nlohmann::detail::exception& error) {
+    size_t at = std::min(position == 0 ? 0 : position - 1, text_.size());
+    std::string message = error.what();
+    // Cut "[json.exception...] parse error at line 1, column 2: ": the place is told in our own
+    // form.
+    const size_t place = message.find("column ");
+    const size_t cut = message.find(place == std::string::npos ? "] " : ": ",
+                                    place == std::string::npos ? 0 : place);
+    if (cut != std::string::npos) message.erase(0, cut + 2);
+    SyntaxError(at, std::move(message));
+    return false;
+  }
+
+  void SyntaxError(size_t at, std::string message) {
+    ClDiagnostic& found = out_->syntax_error.emplace();
+    const std::string_view before = text_.substr(0, at);
+    found.line = 1 + static_cast<int>(std::count(before.begin(), before.end(), '\n'));
+    const size_t start = before.rfind('\n') + 1;  // npos + 1 is 0
+    found.column = 1;
+    for (char c : before.substr(start)) {
+      if ((static_cast<unsigned char>(c) & 0xC0u) != 0x80) ++found.column;
+    }
+    found.message = std::move(message);
+  }
+
+ private:
+  // The line of the token just read. A number is read one character too far.
+  [[nodiscard]] int Line() const { return cursor_->line - (cursor_->at_break ? 1 : 0); }
+
+  Node* Add(Node::Kind kind) {
+    const size_t index = out_->nodes.size();
+    Node& node = out_->nodes.emplace_back();
+    node.kind = kind;
+    node.line = Line();
+    if (!open_.empty()) {
+      Node& parent = out_->nodes[open_.back()];
+      const bool named = parent.kind == Node::Kind::kObject;
+      parent.members.push_back(
+          {named ? std::move(key_) : std::string(), named ? key_line_ : node.line, index});
+      key_.clear();
+    }
+    return &out_->nodes[index];
+  }
+  bool Open(Node::Kind kind) {
+    if (open_.size() >= kMaxDepth) {
+      ClDiagnostic& found = out_->syntax_error.emplace();
+      found.line = Line();
+      found.message = "lists and objects are nested more than " + std::to_string(kMaxDepth) +
+                      " deep; no CAPIO-CL file needs that";
+      return false;
+    }
+    Add(kind);
+    open_.push_back(out_->nodes.size() - 1);
+    return true;
+  }
+  bool Close() {
+    open_.pop_back();
+    return true;
+  }
+
+  std::string_view text_;
+  const Cursor* cursor_;
+  Document* out_;
+  std::vector<size_t> open_;
+  std::string key_;
+  int key_line_ = 1;
+};
+
+Document ParseJson(std::string_view text) {
+  Document document;
+  Cursor cursor;
+  TreeBuilder builder(text, &cursor, &document);
+  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) {
+    builder.SyntaxError(text.size(), "the file is empty; a CAPIO-CL file is a JSON object");
+    return document;
+  }
+  const char* begin = text.data();
+  nlohmann::json::sax_parse(CountingIterator(begin, &cursor),
+                            CountingIterator(begin + text.size(), &cursor), &builder);
+  return document;
+}
+
+// ---- Text for people
+
+// Control characters would break the one-line form of a diagnostic.
+std::string Printable(std::string_view text) {
+  std::string out;
+  for (char c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
+      char escape[8];
+      std::snprintf(escape, sizeof escape, "\\x%02X", static_cast<unsigned>(c));
+      out += escape;
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::string Quoted(std::string_view text) { return "\"" + Printable(text) + "\""; }
+
+std::string Describe(const Node& node) {
+  switch (node.kind) {
+    case Node::Kind::kNull:
+      return "null";
+    case Node::Kind::kBool:
+      return node.text;
+    case Node::Kind::kNumber:
+      return "the number " + node.text;
+    case Node::Kind::kString:
+      return Quoted(node.text);
+    case Node::Kind::kList:
+      return "a list";
+    case Node::Kind::kObject:
+      return "an object";
+  }
+  return "";
+}
+
+// "a", "b" or "c"
+std::string Choice(const std::vector<std::string_view>& words) {
+  std::string text;
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (i > 0) text += i + 1 == words.size() ? " or " : ", ";
+    text += Quoted(words[i]);
+  }
+  return text;
+}
+
+char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+// Typing errors between two words: characters inserted, left out, changed or swapped with a
+// neighbour.
+size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<size_t> before_last(b.size() + 1);
+  std::vector<size_t> last(b.size() + 1);
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    std::swap(before_last, last);
+    std::swap(last, row);
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const bool same = Lower(a[i - 1]) == Lower(b[j - 1]);
+      row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (same ? 0 : 1)});
+      if (i > 1 && j > 1 && Lower(a[i - 1]) == Lower(b[j - 2]) &&
+          Lower(a[i - 2]) == Lower(b[j - 1])) {
+        row[j] = std::min(row[j], before_last[j - 2] + 1);
+      }
+    }
+  }
+  return row[b.size()];
+}
+
+// ' (did you mean "x"?)' for the word that may have been meant, or "".
+std::string Suggestion(std::string_view found, const std::vector<std::string_view>& words) {
+  constexpr size_t kLongestWord = 64;
+  if (found.size() > kLongestWord) return "";
+  std::string_view best;
+  size_t best_distance = std::numeric_limits<size_t>::max();
+  for (std::string_view word : words) {
+    const size_t distance = EditDistance(found, word);
+    if (distance < best_distance && distance <= (word.size() + 2) / 3) {
+      best = word;
+      best_distance = distance;
+    }
+  }
+  return best.empty() ? "" : " (did you mean " + Quoted(best) + "?)";
+}
+
+std::string EscapePointer(std::string_view key) {
+  std::string out;
+  for (char c : key) {
+    if (c == '~') {
+      out += "~0";
+    } else if (c == '/') {
+      out += "~1";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::string DescribeStreaming(const Entry& entry) {
+  const Streaming& streaming = *entry.streaming;
+  std::string text = entry.is_directory ? "dirname, " : "name, ";
+  switch (streaming.commit) {
+    case CommitRule::kOnTermination:
+      text += "on_termination";
+      break;
+    case CommitRule::kOnClose:
+      text += "on_close:" + std::to_string(streaming.close_count);
+      break;
+    case CommitRule::kOnFile:
+      text += "on_file";
+      for (size_t i = 0; i < streaming.dependencies.size(); ++i) {
+        text += (i == 0 ? " " : "+") + Printable(streaming.dependencies[i]);
+      }
+      break;
+    case CommitRule::kOnNFiles:
+      text += "on_n_files";
+      break;
+  }
+  if (streaming.n_files > 0) text += " n_files:" + std::to_string(streaming.n_files);
+  return text + (streaming.fire == FireRule::kUpdate ? ", update" : ", no_update");
+}
+
+// ---- Paths
+
+struct Component {
+  std::string text;
+  bool literal;  // part of CAPIO_DIR or of the prefix: no pattern
+};
+
+std::vector<std::string_view> SplitPath(std::string_view path) {
+  std::vector<std::string_view> parts;
+  for (size_t at = 0; at < path.size();) {
+    const size_t end = std::min(path.find('/', at), path.size());
+    if (end > at) parts.push_back(path.substr(at, end - at));
+    at = end + 1;
+  }
+  return parts;
+}
+
+void AppendLiteral(std::string_view path, std::vector<Component>* to) {
+  for (std::string_view part : SplitPath(path)) {
+    if (part == ".") continue;
+    if (part == "..") {
+      if (!to->empty()) to->pop_back();
+    } else {
+      to->push_back({std::string(part), true});
+    }
+  }
+}
+
+bool EndsInLooseEscape(std::string_view pattern) {
+  size_t escapes = 0;
+  while (escapes < pattern.size() && pattern[pattern.size() - 1 - escapes] == '\\') ++escapes;
+  return escapes % 2 == 1;
+}
+
+struct Pattern {
+  std::string text;  // as in Entry::pattern
+  bool is_glob = false;
+};
+
+// ---- The language
+
+// A file named in a list, with the place to blame.
+struct Listed {
+  Pattern pattern;
+  int line;
+  std::string pointer;
+};
+
+class ClReader {
+ public:
+  ClReader(const Document& document, std::string_view file_name, std::string_view capio_dir,
+           std::string_view resolve_prefix, std::vector<ClDiagnostic>* errors)
+      : document_(document), file_name_(file_name), capio_dir_(capio_dir), errors_(errors) {
+    AppendLiteral(capio_dir, &root_);
+    if (resolve_prefix.empty() || resolve_prefix.front() != '/') prefix_ = root_;
+    AppendLiteral(resolve_prefix, &prefix_);
+    prefix_inside_ = BelowRoot(prefix_);
+  }
+
+  Workflow Read() {
+    CheckText(Root(), "");
+    ReadRoot();
+    const RuleSet rules(workflow_);
+    CheckDependencies(rules);
+    CheckTies(rules);
+    WarnUnproduced();
+    return std::move(workflow_);
+  }
+
+ private:
+  using Kind = Node::Kind;
+  using Words = std::vector<std::string_view>;
+
+  struct EntryPlace {
+    int streaming_line = 0;
+    std::string streaming_pointer;
+    bool doubtful = false;  // the clause holds an error: draw no conclusions from it
+    int storage_line = 0;
+    int home_line = 0;
+  };
+
+  struct Group {
+    const Node* files = nullptr;
+    std::string pointer;
+    enum class State { kNew, kOpen, kDone } state = State::kNew;
+    std::vector<Pattern> patterns;
+  };
+
+  // What one streaming object says, before it is given to its files.
+  struct Clause {
+    Streaming streaming;
+    bool is_directory = false;
+    bool doubtful = false;
+  };
+
+  [[nodiscard]] const Node& Root() const { return document_.nodes[0]; }
+  [[nodiscard]] const Node& At(const Node::Member& member) const {
+    return document_.nodes[member.node];
+  }
+  [[nodiscard]] const Node* Find(const Node& object, std::string_view key) const {
+    for (const Node::Member& member : object.members) {
+      if (member.key == key) return &At(member);
+    }
+    return nullptr;
+  }
+
+  void Error(int line, std::string pointer, std::string message) {
+    errors_->push_back({line, 0, std::move(pointer), std::move(message)});
+  }
+  void Warn(int line, std::string pointer, std::string message) {
+    warnings_.push_back({line, 0, std::move(pointer), std::move(message)});
+    workflow_.warnings.push_back(FormatDiagnostic(warnings_.back(), file_name_));
+  }
+
+  // Duplicate keys and NUL characters, anywhere. The depth is bounded by kMaxDepth.
+  void CheckText(const Node& node, const std::string& pointer) {
+    if (node.kind == Kind::kString && node.text.find('\0') != std::string::npos) {
+      Error(node.line, pointer, Quoted(node.text) + " holds a NUL character; leave it out");
+    }
+    std::unordered_map<std::string_view, int> seen;
+    for (size_t i = 0; i < node.members.size(); ++i) {
+      const Node::Member& member = node.members[i];
+      std::string below = pointer + "/";
+      if (node.kind == Kind::kObject) {
+        below += EscapePointer(member.key);
+        auto [first, is_new] = seen.emplace(member.key, member.line);
+        if (!is_new) {
+          Error(member.line, below,
+                "the key " + Quoted(member.key) + " was already given at line " +
+                    std::to_string(first->second) + "; give it once");
+        }
+      } else {
+        below += std::to_string(i);
+      }
+      CheckText(At(member), below);
+    }
+  }
+
+  bool Expect(const Node& node, Kind kind, const std::string& pointer, std::string_view wanted) {
+    if (node.kind == kind) return true;
+    Error(node.line, pointer, "found " + Describe(node) + "; write " + std::string(wanted));
+    return false;
+  }
+
+  void CheckKeys(const Node& object, const std::string& pointer, const Words& allowed) {
+    std::unordered_set<std::string_view> reported;
+    for (const Node::Member& member : object.members) {
+      if (std::find(allowed.begin(), allowed.end(), member.key) != allowed.end()) continue;
+      if (!reported.insert(member.key).second) continue;
+      Error(member.line, pointer + "/" + EscapePointer(member.key),
+            "unknown key " + Quoted(member.key) + "; allowed here: " + Choice(allowed) +
+                Suggestion(member.key, allowed));
+    }
+  }
+
+  std::optional<std::string> ReadName(const Node& object, std::string_view key,
+                                      const std::string& pointer, const std::string& what) {
+    const Node* node = Find(object, key);
+    if (node == nullptr) {
+      Error(object.line, pointer, Quoted(key) + " is missing; write " + what);
+      return std::nullopt;
+    }
+    const std::string at = pointer + "/" + std::string(key);
+    if (!Expect(*node, Kind::kString, at, what)) return std::nullopt;
+    if (node->text.empty()) {
+      Error(node->line, at, "found \"\"; write " + what);
+      return std::nullopt;
+    }
+    return node->text;
+  }
+
+  // ---- Lists of files
+
+  [[nodiscard]] bool BelowRoot(const std::vector<Component>& path) const {
+    if (path.size() < root_.size()) return false;
+    for (size_t i = 0; i < root_.size(); ++i) {
+      const Component& part = path[i];
+      if (part.text == root_[i].text) continue;
+      if (part.literal || IsGlob(part.text) || UnescapeGlob(part.text) != root_[i].text) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  // The entry relative to CAPIO_DIR; nothing if it is an error or to be ignored, which is then
+  // reported.
+  std::optional<Pattern> Normalise(const std::string& entry, int line, const std::string& pointer) {
+    const auto fail = [&](const std::string& message) {
+      Error(line, pointer, Quoted(entry) + " " + message);
+      return std::nullopt;
+    };
+    if (entry.empty()) {
+      return fail("is no file name; write a name or a pattern, or \".\" for CAPIO_DIR itself");
+    }
+    if (entry.find('\0') != std::string::npos) return std::nullopt;  // reported by CheckText
+    if (EndsInLooseEscape(entry)) {
+      return fail("ends in a backslash that escapes nothing; write two for a backslash in a name");
+    }
+    const bool absolute = entry.front() == '/';
+    std::vector<Component> path;
+    if (!absolute) path = prefix_;
+    for (std::string_view part : SplitPath(entry)) {
+      if (part == ".") continue;
+      if (part != "..") {
+        path.push_back({std::string(part), false});
+        continue;
+      }
+      if (path.empty()) continue;
+      if (!path.back().literal && IsGlob(path.back().text)) {
+        return fail(
+            "has \"..\" behind a pattern, so that it names no place; write the path without "
+            "\"..\"");
+      }
+      path.pop_back();
+    }
+    if (!BelowRoot(path)) {
+      if (!absolute && prefix_inside_) {
+        return fail("leaves CAPIO_DIR (" + Printable(capio_dir_) + "); name files inside it");
+      }
+      std::string message = Quoted(entry);
+      if (!absolute) message += ", taken from the resolve prefix,";
+      message += " is not inside CAPIO_DIR (" + Printable(capio_dir_) +
+                 ") and is ignored; CAPIO handles only what is inside";
+      const bool has_glob = std::any_of(path.begin(), path.end(), [](const Component& part) {
+        return !part.literal && IsGlob(part.text);
+      });
+      if (has_glob) message += ", and patterns may only stand for what is below CAPIO_DIR";
+      Warn(line, pointer, message);
+      return std::nullopt;
+    }
+    Pattern result;
+    for (size_t i = root_.size(); i < path.size(); ++i) {
+      if (i > root_.size()) result.text += '/';
+      result.text += path[i].literal ? EscapeGlob(path[i].text) : path[i].text;
+    }
+    result.is_glob = IsGlob(result.text);
+    if (!result.is_glob) result.text = UnescapeGlob(result.text);
+    return result;
+  }
+
+  // The files of a group, other groups expanded. Depth is bounded: every level opens another group.
+  const std::vector<Pattern>& Expand(const std::string& name, Group* group, int depth) {
+    group->state = Group::State::kOpen;
+    std::unordered_set<std::string> seen;
+    const auto add = [&](const Pattern& pattern) {
+      if (seen.insert((pattern.is_glob ? '*' : '=') + pattern.text).second) {
+        group->patterns.push_back(pattern);
+      }
+    };
+    for (size_t i = 0; i < group->files->members.size(); ++i) {
+      const Node& node = At(group->files->members[i]);
+      const std::string pointer = group->pointer + "/" + std::to_string(i);
+      if (!Expect(node, Kind::kString, pointer, "a file name, a pattern or a group name")) continue;
+      auto inner = groups_.find(node.text);
+      if (inner == groups_.end()) {
+        if (auto pattern = Normalise(node.text, node.line, pointer)) add(*pattern);
+        continue;
+      }
+      if (inner->second.state == Group::State::kOpen) {
+        Error(node.line, pointer,
+              "the group " + Quoted(name) + " contains itself through " + Quoted(node.text) +
+                  "; a group name inside a group stands for that group's files");
+        continue;
+      }
+      if (inner->second.state == Group::State::kNew && depth >= kMaxDepth) {
+        Error(node.line, pointer,
+              "groups are nested more than " + std::to_string(kMaxDepth) +
+                  " deep; list the files directly");
+        continue;
+      }
+      if (inner->second.state == Group::State::kNew) {
+        Expand(inner->first, &inner->second, depth + 1);
+      }
+      for (const Pattern& pattern : inner->second.patterns) add(pattern);
+    }
+    group->state = Group::State::kDone;
+    return group->patterns;
+  }
+
+  void AddListed(const Node& node, const std::string& pointer, std::vector<Listed>* out) {
+    if (auto group = groups_.find(node.text); group != groups_.end()) {
+      for (const Pattern& pattern : group->second.patterns) {
+        out->push_back({pattern, node.line, pointer});
+      }
+    } else if (auto pattern = Normalise(node.text, node.line, pointer)) {
+      out->push_back({*pattern, node.line, pointer});
+    }
+  }
+
+  [[nodiscard]] Words GroupNames() const {
+    Words names;
+    for (const auto& [name, group] : groups_) names.push_back(name);
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  // A list of files, or the name of a group of them.
+  std::vector<Listed> ReadFiles(const Node& node, const std::string& pointer) {
+    std::vector<Listed> files;
+    if (node.kind == Kind::kString) {
+      if (groups_.contains(node.text)) {
+        AddListed(node, pointer, &files);
+      } else {
+        Error(node.line, pointer,
+              Quoted(node.text) + " is no group of \"aliases\"; write a list of files, [" +
+                  Quoted(node.text) + "], or the name of a group" +
+                  Suggestion(node.text, GroupNames()));
+      }
+      return files;
+    }
+    if (!Expect(node, Kind::kList, pointer, "a list of files or the name of a group")) return files;
+    for (size_t i = 0; i < node.members.size(); ++i) {
+      const Node& file = At(node.members[i]);
+      const std::string at = pointer + "/" + std::to_string(i);
+      if (Expect(file, Kind::kString, at, "a file name, a pattern or a group name")) {
+        AddListed(file, at, &files);
+      }
+    }
+    return files;
+  }
+
+  std::vector<Listed> ReadFiles(const Node& object, std::string_view key,
+                                const std::string& pointer) {
+    const Node* node = Find(object, key);
+    if (node == nullptr) return {};
+    return ReadFiles(*node, pointer + "/" + std::string(key));
+  }
+
+  size_t EntryFor(const Pattern& pattern) {
+    std::string key = (pattern.is_glob ? '*' : '=') + pattern.text;
+    auto [found, is_new] = index_.emplace(std::move(key), workflow_.entries.size());
+    if (is_new) {
+      Entry& entry = workflow_.entries.emplace_back();
+      entry.pattern = pattern.text;
+      entry.is_glob = pattern.is_glob;
+      places_.emplace_back();
+    }
+    return found->second;
+  }
+
+  // ---- Sections
+
+  void ReadRoot() {
+    const Node& root = Root();
+    if (!Expect(root, Kind::kObject, "", "a JSON object with \"name\" and \"IO_Graph\"")) return;
+    CheckKeys(root, "",
+              {"name", "version", "configuration", "aliases", "IO_Graph", "permanent", "exclude",
+               "home_node_policy", "home_node_policies", "storage"});
+    if (auto name = ReadName(root, "name", "", "the workflow's name, a string")) {
+      workflow_.name = *name;
+    }
+    ReadVersion(root);
+    ReadAliases(root);
+    ReadGraph(root);
+    for (const Listed& file : ReadFiles(root, "permanent", "")) {
+      workflow_.entries[EntryFor(file.pattern)].permanent = true;
+    }
+    for (const Listed& file : ReadFiles(root, "exclude", "")) {
+      workflow_.entries[EntryFor(file.pattern)].excluded = true;
+    }
+    ReadHomes(root, "home_node_policy");
+    ReadHomes(root, "home_node_policies");
+    ReadStorage(root);
+  }
+
+  void ReadVersion(const Node& root) {
+    if (const Node* node = Find(root, "version"); node != nullptr) {
+      if (node->kind == Kind::kNumber && (node->number == 1 || node->number == 1.1)) {
+        workflow_.version = node->number;
+      } else {
+        const bool quoted = node->kind == Kind::kString &&
+                            (node->text == "1" || node->text == "1.0" || node->text == "1.1");
+        Error(node->line, "/version",
+              "found " + Describe(*node) + "; write the number 1 or 1.1" +
+                  (quoted ? ", without quotes" : ""));
+        workflow_.version = 1.1;  // do not blame what may well be meant for it
+      }
+    }
+    const Node* node = Find(root, "configuration");
+    if (node == nullptr) return;
+    if (!Expect(*node, Kind::kString, "/configuration", "the path of a TOML file")) return;
+    if (workflow_.version < 1.1) {
+      Error(node->line, "/configuration",
+            "\"configuration\" is part of CAPIO-CL 1.1; add \"version\": 1.1 or remove it");
+      return;
+    }
+    workflow_.configuration = node->text;
+    Warn(node->line, "/configuration",
+         "the settings in " + Quoted(node->text) +
+             " are not known here; none is used, and the workflow runs with the defaults");
+  }
+
+  void ReadAliases(const Node& root) {
+    const Node* list = Find(root, "aliases");
+    if (list == nullptr) return;
+    if (!Expect(*list, Kind::kList, "/aliases",
+                "a list of {\"group_name\": ..., \"files\": [...]}")) {
+      return;
+    }
+    std::unordered_map<std::string, int> lines;
+    std::vector<std::string> order;
+    for (size_t i = 0; i < list->members.size(); ++i) {
+      const Node& node = At(list->members[i]);
+      const std::string pointer = "/aliases/" + std::to_string(i);
+      if (!Expect(node, Kind::kObject, pointer, "{\"group_name\": ..., \"files\": [...]}"))
+        continue;
+      CheckKeys(node, pointer, {"group_name", "files"});
+      auto name = ReadName(node, "group_name", pointer, "the group's name, a string");
+      const Node* files = Find(node, "files");
+      if (files == nullptr) {
+        Error(node.line, pointer, "\"files\" is missing; write the list of the group's files");
+        continue;
+      }
+      if (!Expect(*files, Kind::kList, pointer + "/files", "a list of files") || !name) continue;
+      auto [first, is_new] = lines.emplace(*name, node.line);
+      if (!is_new) {
+        Error(node.line, pointer + "/group_name",
+              "the group " + Quoted(*name) + " is already defined at line " +
+                  std::to_string(first->second) + "; choose another name or join the two");
+        continue;
+      }
+      Group& group = groups_[*name];
+      group.files = files;
+      group.pointer = pointer + "/files";
+      order.push_back(*name);
+    }
+    for (const std::string& name : order) {
+      Group& group = groups_.at(name);
+      if (group.state == Group::State::kNew) Expand(name, &group, 1);
+      for (const Pattern& pattern : group.patterns) {
+        if (!pattern.is_glob) known_names_.insert(pattern.text);
+      }
+    }
+  }
+
+  void ReadGraph(const Node& root) {
+    const Node* list = Find(root, "IO_Graph");
+    if (list == nullptr) {
+      Error(root.line, "", "\"IO_Graph\" is missing; write the list of the workflow's steps");
+      return;
+    }
+    if (!Expect(*list, Kind::kList, "/IO_Graph", "the list of the workflow's steps")) return;
+    std::unordered_map<std::string, int> lines;
+    for (size_t i = 0; i < list->members.size(); ++i) {
+      const Node& step = At(list->members[i]);
+      const std::string pointer = "/IO_Graph/" + std::to_string(i);
+      if (!Expect(step, Kind::kObject, pointer, "a step, {\"name\": ..., ...}")) continue;
+      CheckKeys(step, pointer, {"name", "input_stream", "output_stream", "streaming"});
+      auto name = ReadName(step, "name", pointer, "the step's name, a string");
+      std::optional<uint16_t> app;
+      if (name) {
+        auto [first, is_new] = lines.emplace(*name, step.line);
+        if (!is_new) {
+          Error(step.line, pointer + "/name",
+                "the step " + Quoted(*name) + " is already defined at line " +
+                    std::to_string(first->second) + "; join the two or choose another name");
+        } else if (workflow_.apps.size() == std::numeric_limits<uint16_t>::max()) {
+          Error(step.line, pointer, "more than 65535 steps; split the workflow");
+          return;
+        } else {
+          app = static_cast<uint16_t>(workflow_.apps.size());
+          workflow_.apps.push_back(*name);
+        }
+      }
+      for (const Listed& file : ReadFiles(step, "input_stream", pointer)) {
+        AddStep(app, &workflow_.entries[EntryFor(file.pattern)].consumers);
+      }
+      for (const Listed& file : ReadFiles(step, "output_stream", pointer)) {
+        AddStep(app, &workflow_.entries[EntryFor(file.pattern)].producers);
+      }
+      ReadStreaming(step, pointer);
+    }
+  }
+
+  // Steps come in ascending order, so the lists stay sorted.
+  static void AddStep(std::optional<uint16_t> app, std::vector<uint16_t>* to) {
+    if (app && (to->empty() || to->back() != *app)) to->push_back(*app);
+  }
+
+  void ReadStreaming(const Node& step, const std::string& step_pointer) {
+    const Node* list = Find(step, "streaming");
+    if (list == nullptr) return;
+    const std::string list_pointer = step_pointer + "/streaming";
+    if (!Expect(*list, Kind::kList, list_pointer, "a list of {\"name\": [...], ...}")) return;
+    for (size_t i = 0; i < list->members.size(); ++i) {
+      const Node& node = At(list->members[i]);
+      const std::string pointer = list_pointer + "/" + std::to_string(i);
+      if (!Expect(node, Kind::kObject, pointer,
+                  "{\"name\": [...], ...} or {\"dirname\": [...], ...}")) {
+        continue;
+      }
+      ReadClause(node, pointer);
+    }
+  }
+
+  void ReadClause(const Node& node, const std::string& pointer) {
+    CheckKeys(node, pointer, {"name", "dirname", "committed", "mode", "n_files", "file_deps"});
+    const Node* files = Find(node, "name");
+    const Node* directories = Find(node, "dirname");
+    if (files != nullptr && directories != nullptr) {
+      Error(node.line, pointer,
+            "both \"name\" and \"dirname\"; write one entry for the files and one for the "
+            "directories");
+    } else if (files == nullptr && directories == nullptr) {
+      Error(node.line, pointer,
+            "neither \"name\" nor \"dirname\"; say which files (name) or directories (dirname) are "
+            "meant");
+    }
+    Clause clause;
+    clause.is_directory = directories != nullptr;
+    const size_t errors_before = errors_->size();
+    ReadCommit(node, pointer, &clause);
+    ReadMode(node, pointer, &clause);
+    clause.doubtful = errors_->size() > errors_before;
+    if (files != nullptr) GiveClause(ReadFiles(*files, pointer + "/name"), clause);
+    if (directories != nullptr && files == nullptr) {
+      GiveClause(ReadFiles(*directories, pointer + "/dirname"), clause);
+    }
+  }
+
+  void ReadMode(const Node& node, const std::string& pointer, Clause* clause) {
+    const Node* mode = Find(node, "mode");
+    if (mode == nullptr) return;
+    if (mode->kind == Kind::kString && mode->text == "update") {
+      clause->streaming.fire = FireRule::kUpdate;
+    } else if (mode->kind == Kind::kString && mode->text == "no_update") {
+      clause->streaming.fire = FireRule::kNoUpdate;
+    } else {
+      Error(
+          mode->line, pointer + "/mode",
+          "found " + Describe(*mode) +
+              "; write \"update\" (read when committed) or \"no_update\" (read while it grows)" +
+              (mode->kind == Kind::kString ? Suggestion(mode->text, {"update", "no_update"}) : ""));
+    }
+  }
+
+  // The N of "on_close:N".
+  std::optional<uint32_t> ReadCount(std::string_view digits, std::string_view rule,
+                                    const Node& node, const std::string& pointer) {
+    uint64_t value = 0;
+    bool valid = !digits.empty();
+    for (char c : digits) {
+      valid = valid && c >= '0' && c <= '9';
+      if (!valid) break;
+      value = std::min<uint64_t>(value * 10 + static_cast<uint64_t>(c - '0'), uint64_t{1} << 32);
+    }
+    if (valid && value >= 1 && value <= std::numeric_limits<uint32_t>::max()) {
+      return static_cast<uint32_t>(value);
+    }
+    Error(node.line, pointer,
+          "found " + Quoted(node.text) + "; behind \"" + std::string(rule) +
+              ":\" write a whole number from 1 to 4294967295");
+    return std::nullopt;
+  }
+
+  void ReadCommit(const Node& node, const std::string& pointer, Clause* clause) {
+    Streaming& streaming = clause->streaming;
+    const Node* committed = Find(node, "committed");
+    const std::string at = pointer + "/committed";
+    std::vector<Listed> dependencies;
+    bool on_file = false;
+    bool dependency_failed = false;
+    bool needs_n_files = false;
+    if (committed != nullptr) {
+      const std::string_view value = committed->text;
+      const size_t colon = value.find(':');
+      const std::string_view rule = value.substr(0, colon);
+      const bool has_argument = colon != std::string_view::npos;
+      const std::string_view argument = has_argument ? value.substr(colon + 1) : "";
+      if (!Expect(*committed, Kind::kString, at, AllowedCommits(clause->is_directory))) {
+        // Reported; on_termination stands in.
+      } else if (rule == "on_termination" && !has_argument) {
+        streaming.commit = CommitRule::kOnTermination;
+      } else if (rule == "on_close") {
+        streaming.commit = CommitRule::kOnClose;
+        if (has_argument) {
+          streaming.close_count = ReadCount(argument, rule, *committed, at).value_or(1);
+        }
+      } else if (rule == "on_file") {
+        streaming.commit = CommitRule::kOnFile;
+        on_file = true;
+        const size_t errors_before = errors_->size();
+        if (has_argument && argument.empty()) {
+          Error(committed->line, at,
+                "found \"on_file:\"; write a file name behind the colon, or \"on_file\" and "
+                "\"file_deps\"");
+        } else if (has_argument) {
+          Node file;
+          file.kind = Kind::kString;
+          file.line = committed->line;
+          file.text = argument;
+          AddListed(file, at, &dependencies);
+        }
+        dependency_failed = errors_->size() > errors_before;
+      } else if ((rule == "on_n_files") || (rule == "n_files" && has_argument)) {
+        streaming.commit = CommitRule::kOnNFiles;
+        if (!clause->is_directory) {
+          Error(committed->line, at,
+                "found " + Quoted(value) +
+                    "; only a directory is committed by its number of entries: use \"dirname\", or "
+                    "write " +
+                    AllowedCommits(false));
+        } else if (has_argument) {
+          streaming.n_files = ReadCount(argument, rule, *committed, at).value_or(1);
+        } else {
+          needs_n_files = true;
+        }
+      } else {
+        Words words = {"on_close", "on_termination", "on_file"};
+        if (clause->is_directory) words.push_back("on_n_files");
+        Error(committed->line, at,
+              "found " + Quoted(value) + "; write " + AllowedCommits(clause->is_directory) +
+                  Suggestion(rule, words));
+      }
+    }
+    ReadNFiles(node, pointer, needs_n_files, committed == nullptr, clause);
+    ReadDependencies(node, pointer, on_file, dependency_failed, std::move(dependencies), clause);
+
+    if (clause->is_directory && streaming.commit == CommitRule::kOnClose) {
+      if (streaming.n_files > 0) {
+        streaming.commit = CommitRule::kOnNFiles;
+      } else {
+        streaming.commit = CommitRule::kOnTermination;
+        Warn(committed->line, at,
+             "nobody closes a directory, so " + Quoted(committed->text) +
+                 " is taken as \"on_termination\"; write that, or \"on_n_files\" and \"n_files\"");
+      }
+      streaming.close_count = 1;
+    }
+  }
+
+  static std::string AllowedCommits(bool is_directory) {
+    std::string text = "\"on_close\", \"on_close:N\", \"on_termination\", ";
+    if (is_directory) text += "\"on_n_files\" with \"n_files\", ";
+    return text + "or \"on_file\" with \"file_deps\"";
+  }
+
+  void ReadNFiles(const Node& node, const std::string& pointer, bool needed, bool no_rule,
+                  Clause* clause) {
+    Streaming& streaming = clause->streaming;
+    const Node* count = Find(node, "n_files");
+    const std::string at = pointer + "/n_files";
+    if (count == nullptr) {
+      if (needed) {
+        Error(node.line, pointer,
+              "\"on_n_files\" without \"n_files\"; add the number of entries expected, "
+              "\"n_files\": N");
+      }
+      return;
+    }
+    if (!count->whole || *count->whole < 1 ||
+        *count->whole > std::numeric_limits<uint32_t>::max()) {
+      Error(count->line, at,
+            "found " + Describe(*count) + "; write a whole number from 1 to 4294967295");
+      return;
+    }
+    if (!clause->is_directory) {
+      Error(
+          count->line, at,
+          "\"n_files\" is the number of entries of a directory, and this entry has no \"dirname\"; "
+          "remove it or use \"dirname\"");
+      return;
+    }
+    const auto value = static_cast<uint32_t>(*count->whole);
+    if (streaming.n_files > 0 && streaming.n_files != value) {
+      Error(count->line, at,
+            "found " + Describe(*count) + ", but \"committed\" says " +
+                std::to_string(streaming.n_files) + "; give the number once");
+      return;
+    }
+    streaming.n_files = value;
+    if (no_rule) streaming.commit = CommitRule::kOnNFiles;
+  }
+
+  // named: what stands behind "on_file:". failed: it was there, but was an error.
+  void ReadDependencies(const Node& node, const std::string& pointer, bool on_file, bool failed,
+                        std::vector<Listed> named, Clause* clause) {
+    const Node* list = Find(node, "file_deps");
+    const std::string at = pointer + "/file_deps";
+    if (!on_file) {
+      if (list != nullptr) {
+        Error(list->line, at,
+              "\"file_deps\" without \"committed\": \"on_file\"; add that or remove the list");
+      }
+      return;
+    }
+    const Node& committed = *Find(node, "committed");
+    const size_t errors_before = errors_->size();
+    if (list != nullptr) {
+      std::vector<Listed> listed = ReadFiles(*list, at);
+      named.insert(named.end(), listed.begin(), listed.end());
+    } else if (committed.text == "on_file") {
+      Error(node.line, pointer,
+            "\"on_file\" without \"file_deps\"; add the files to wait for, \"file_deps\": [...]");
+    }
+    if (failed || errors_->size() > errors_before) return;
+    if (named.empty()) {
+      Error(list != nullptr ? list->line : committed.line,
+            list != nullptr ? at : pointer + "/committed",
+            "no file inside CAPIO_DIR to wait for; name at least one, or use another rule");
+      return;
+    }
+    std::vector<std::string>& names = clause->streaming.dependencies;
+    for (const Listed& file : named) {
+      const Pattern& pattern = file.pattern;
+      names.push_back(pattern.is_glob ? pattern.text : EscapeGlob(pattern.text));
+      if (!pattern.is_glob) known_names_.insert(pattern.text);
+    }
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+  }
+
+  void GiveClause(const std::vector<Listed>& files, const Clause& clause) {
+    for (const Listed& file : files) {
+      const size_t index = EntryFor(file.pattern);
+      Entry& entry = workflow_.entries[index];
+      EntryPlace& place = places_[index];
+      if (!entry.streaming) {
+        entry.streaming = clause.streaming;
+        entry.is_directory = clause.is_directory;
+        place.streaming_line = file.line;
+        place.streaming_pointer = file.pointer;
+        place.doubtful = clause.doubtful;
+        continue;
+      }
+      if (place.doubtful || clause.doubtful) continue;
+      Entry asked;
+      asked.streaming = clause.streaming;
+      asked.is_directory = clause.is_directory;
+      if (asked.streaming == entry.streaming && asked.is_directory == entry.is_directory) continue;
+      Error(file.line, file.pointer,
+            Quoted(entry.pattern) + " has two different streaming clauses: (" +
+                DescribeStreaming(asked) + ") here, (" + DescribeStreaming(entry) + ") at line " +
+                std::to_string(place.streaming_line) + "; keep one of them");
+    }
+  }
+
+  void ReadHomes(const Node& root, std::string_view key) {
+    const Node* policies = Find(root, key);
+    if (policies == nullptr) return;
+    const std::string pointer = "/" + std::string(key);
+    if (!Expect(*policies, Kind::kObject, pointer,
+                "an object with \"create\", \"hashing\" or \"manual\"")) {
+      return;
+    }
+    CheckKeys(*policies, pointer, {"create", "hashing", "manual"});
+    for (std::string_view policy : {"create", "hashing"}) {
+      GiveHome(ReadFiles(*policies, policy, pointer), std::string(policy));
+    }
+    const Node* manual = Find(*policies, "manual");
+    if (manual == nullptr) return;
+    const std::string list_pointer = pointer + "/manual";
+    constexpr std::string_view kShape = "{\"name\": [...], \"app_node\": ...}";
+    if (!Expect(*manual, Kind::kList, list_pointer, "a list of " + std::string(kShape))) return;
+    for (size_t i = 0; i < manual->members.size(); ++i) {
+      const Node& node = At(manual->members[i]);
+      const std::string at = list_pointer + "/" + std::to_string(i);
+      if (!Expect(node, Kind::kObject, at, kShape)) continue;
+      CheckKeys(node, at, {"name", "app_node"});
+      const auto app_node = ReadName(node, "app_node", at, "the node's logical name, a string");
+      if (Find(node, "name") == nullptr) {
+        Error(node.line, at, "\"name\" is missing; write the list of files");
+      }
+      std::vector<Listed> files = ReadFiles(node, "name", at);
+      if (app_node) GiveHome(files, "manual:" + *app_node);
+    }
+  }
+
+  void GiveHome(const std::vector<Listed>& files, const std::string& home) {
+    for (const Listed& file : files) {
+      const size_t index = EntryFor(file.pattern);
+      Entry& entry = workflow_.entries[index];
+      if (entry.home.empty()) {
+        entry.home = home;
+        places_[index].home_line = file.line;
+      } else if (entry.home != home) {
+        Error(file.line, file.pointer,
+              Quoted(entry.pattern) + " has two home node policies: " + Quoted(home) + " here, " +
+                  Quoted(entry.home) + " at line " + std::to_string(places_[index].home_line) +
+                  "; keep one of them");
+      }
+    }
+  }
+
+  void ReadStorage(const Node& root) {
+    const Node* storage = Find(root, "storage");
+    if (storage == nullptr) return;
+    if (!Expect(*storage, Kind::kObject, "/storage", "an object with \"memory\" or \"fs\"")) return;
+    CheckKeys(*storage, "/storage", {"memory", "fs"});
+    GiveStorage(ReadFiles(*storage, "memory", "/storage"), Storage::kMemory);
+    GiveStorage(ReadFiles(*storage, "fs", "/storage"), Storage::kFs);
+  }
+
+  void GiveStorage(const std::vector<Listed>& files, Storage storage) {
+    for (const Listed& file : files) {
+      const size_t index = EntryFor(file.pattern);
+      Entry& entry = workflow_.entries[index];
+      if (!entry.storage) {
+        entry.storage = storage;
+        places_[index].storage_line = file.line;
+      } else if (*entry.storage != storage) {
+        Error(file.line, file.pointer,
+              Quoted(entry.pattern) + " is in \"fs\" and, at line " +
+                  std::to_string(places_[index].storage_line) +
+                  ", in \"memory\"; keep one of them");
+      }
+    }
+  }
+
+  // ---- What only the whole file shows
+
+  // Names written out anywhere in the file.
+  [[nodiscard]] std::vector<std::string> ConcreteNames() const {
+    std::unordered_set<std::string> all = known_names_;
+    for (const Entry& entry : workflow_.entries) {
+      if (!entry.is_glob) all.insert(entry.pattern);
+    }
+    std::vector<std::string> names(all.begin(), all.end());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  // The on_file entries that something matching this dependency may be subject to.
+  [[nodiscard]] std::vector<size_t> Governing(const std::string& dependency, const RuleSet& rules,
+                                              const std::vector<std::string>& names) const {
+    std::vector<size_t> found;
+    const auto add = [&](std::optional<size_t> index) {
+      if (index && workflow_.entries[*index].streaming->commit == CommitRule::kOnFile) {
+        found.push_back(*index);
+      }
+    };
+    if (!IsGlob(dependency)) {
+      add(rules.StreamingEntry(UnescapeGlob(dependency)));
+      return found;
+    }
+    // Of what a pattern matches only the names in the file are known; the pattern's own text stands
+    // for the rest.
+    auto same = index_.find("*" + dependency);
+    if (same != index_.end() && workflow_.entries[same->second].streaming) {
+      add(same->second);
+    } else {
+      add(rules.StreamingEntry(dependency));
+    }
+    for (const std::string& name : names) {
+      if (GlobMatch(dependency, name)) add(rules.StreamingEntry(name));
+    }
+    std::sort(found.begin(), found.end());
+    found.erase(std::unique(found.begin(), found.end()), found.end());
+    return found;
+  }
+
+  void CheckDependencies(const RuleSet& rules) {
+    const std::vector<Entry>& entries = workflow_.entries;
+    const auto on_file = [](const Entry& entry) {
+      return entry.streaming && entry.streaming->commit == CommitRule::kOnFile;
+    };
+    if (std::none_of(entries.begin(), entries.end(), on_file)) return;
+    const std::vector<std::string> names = ConcreteNames();
+    std::unordered_map<std::string, std::vector<size_t>> governing;
+    std::vector<std::vector<size_t>> next(entries.size());
+    for (size_t i = 0; i < entries.size(); ++i) {
+      if (!on_file(entries[i]) || places_[i].doubtful) continue;
+      for (const std::string& dependency : entries[i].streaming->dependencies) {
+        auto [known, is_new] = governing.try_emplace(dependency);
+        if (is_new) known->second = Governing(dependency, rules, names);
+        next[i].insert(next[i].end(), known->second.begin(), known->second.end());
+      }
+    }
+    // Depth first, with a stack of its own: a chain may be as long as the file.
+    enum class Mark : uint8_t { kNew, kOnPath, kDone };
+    std::vector<Mark> marks(entries.size(), Mark::kNew);
+    for (size_t start = 0; start < entries.size(); ++start) {
+      if (marks[start] != Mark::kNew) continue;
+      std::vector<std::pair<size_t, size_t>> path = {{start, 0}};  // entry, next edge to follow
+      marks[start] = Mark::kOnPath;
+      while (!path.empty()) {
+        auto& [at, edge] = path.back();
+        if (edge == next[at].size()) {
+          marks[at] = Mark::kDone;
+          path.pop_back();
+          continue;
+        }
+        const size_t to = next[at][edge++];
+        if (marks[to] == Mark::kNew) {
+          marks[to] = Mark::kOnPath;
+          path.emplace_back(to, 0);
+        } else if (marks[to] == Mark::kOnPath) {
+          ReportCycle(path, to);
+        }
+      }
+    }
+  }
+
+  void ReportCycle(const std::vector<std::pair<size_t, size_t>>& path, size_t first) {
+    size_t begin = 0;
+    while (path[begin].first != first) ++begin;
+    std::string text;
+    for (size_t i = begin; i < path.size(); ++i) {
+      text += Quoted(workflow_.entries[path[i].first].pattern) + " -> ";
+    }
+    text += Quoted(workflow_.entries[first].pattern);
+    Error(places_[first].streaming_line, places_[first].streaming_pointer,
+          "on_file dependencies form a cycle, so that none of these is ever committed: " + text +
+              "; remove one of the dependencies");
+  }
+
+  void CheckTies(const RuleSet& rules) {
+    for (const std::string& name : ConcreteNames()) {
+      const auto pair = rules.ConflictingEntries(name);
+      if (!pair || rules.Match(name).excluded) continue;
+      const auto [a, b] = *pair;
+      if (places_[a].doubtful || places_[b].doubtful) continue;
+      const Entry& first = workflow_.entries[a];
+      const Entry& second = workflow_.entries[b];
+      Error(places_[b].streaming_line, places_[b].streaming_pointer,
+            Quoted(name) + " matches the equally long patterns " + Quoted(first.pattern) + " (" +
+                DescribeStreaming(first) + ", line " + std::to_string(places_[a].streaming_line) +
+                ") and " + Quoted(second.pattern) + " (" + DescribeStreaming(second) +
+                "); make one of them longer or name the file in a clause of its own");
+    }
+  }
+
+  // A clause for something nobody is declared to write is most often a forgotten output_stream.
+  void WarnUnproduced() {
+    const std::vector<Entry>& entries = workflow_.entries;
+    std::vector<const Entry*> glob_outputs;
+    std::vector<const Entry*> named_outputs;
+    for (const Entry& entry : entries) {
+      if (!entry.producers.empty())
+        (entry.is_glob ? glob_outputs : named_outputs).push_back(&entry);
+    }
+    for (size_t i = 0; i < entries.size(); ++i) {
+      const Entry& entry = entries[i];
+      if (!entry.streaming || !entry.producers.empty() || places_[i].doubtful) continue;
+      const auto covers = [&](const Entry* output) {
+        return GlobMatch(output->pattern, entry.pattern) ||
+               (entry.is_glob && GlobMatch(entry.pattern, output->pattern));
+      };
+      if (std::any_of(glob_outputs.begin(), glob_outputs.end(), covers)) continue;
+      if (entry.is_glob && std::any_of(named_outputs.begin(), named_outputs.end(), covers))
+        continue;
+      Warn(places_[i].streaming_line, places_[i].streaming_pointer,
+           Quoted(entry.pattern) +
+               " has a streaming clause but is in no \"output_stream\": nobody waits for it to be "
+               "created; add it to the step that writes it");
+    }
+  }
+
+  const Document& document_;
+  const std::string_view file_name_;
+  const std::string_view capio_dir_;
+  std::vector<ClDiagnostic>* errors_;
+  std::vector<ClDiagnostic> warnings_;
+  std::vector<Component> root_;    // CAPIO_DIR
+  std::vector<Component> prefix_;  // what relative entries are taken from
+  bool prefix_inside_ = false;     // prefix_ is below root_
+  Workflow workflow_;
+  std::vector<EntryPlace> places_;                 // one per entry
+  std::unordered_map<std::string, size_t> index_;  // '*' or '=' and the pattern -> entry
+  std::unordered_map<std::string, Group> groups_;
+  std::unordered_set<std::string> known_names_;  // names in aliases and file_deps
+};
+
+}  // namespace
+
+std::string FormatDiagnostic(const ClDiagnostic& diagnostic, std::string_view file_name) {
+  std::string text = Printable(file_name) + ": line " + std::to_string(diagnostic.line);
+  if (diagnostic.column > 0) text += ", column " + std::to_string(diagnostic.column);
+  if (!diagnostic.pointer.empty()) text += ", " + Printable(diagnostic.pointer);
+  return text + ": " + Printable(diagnostic.message);
+}
+
+Result<Workflow> ReadCapioCl(std::string_view text, std::string_view file_name,
+                             std::string_view capio_dir, std::string_view resolve_prefix,
+                             std::vector<ClDiagnostic>* errors) {
+  errors->clear();
+  if (capio_dir.empty() || capio_dir.front() != '/') {
+    return Status::Error(EINVAL,
+                         "CAPIO_DIR must be an absolute path to read a CAPIO-CL file for it");
+  }
+  try {
+    const Document document = ParseJson(text);
+    if (document.syntax_error) {
+      errors->push_back(*document.syntax_error);
+      return Workflow();
+    }
+    Workflow workflow = ClReader(document, file_name, capio_dir, resolve_prefix, errors).Read();
+    std::stable_sort(errors->begin(), errors->end(),
+                     [](const ClDiagnostic& a, const ClDiagnostic& b) { return a.line < b.line; });
+    return workflow;
+  } catch (const std::bad_alloc&) {
+    return Status::Error(ENOMEM);
+  } catch (const std::exception& error) {
+    return Status::Error(EINVAL, Printable(file_name) + ": " + error.what());
+  }
+}
+
+Result<Workflow> ParseCapioCl(std::string_view text, std::string_view file_name,
+                              std::string_view capio_dir, std::string_view resolve_prefix) {
+  std::vector<ClDiagnostic> errors;
+  Result<Workflow> workflow = ReadCapioCl(text, file_name, capio_dir, resolve_prefix, &errors);
+  if (!workflow.ok() || errors.empty()) return workflow;
+  std::string lines;
+  for (const ClDiagnostic& error : errors) {
+    if (!lines.empty()) lines += '\n';
+    lines += FormatDiagnostic(error, file_name);
+  }
+  return Status::Error(EINVAL, std::move(lines));
+}
+
+}  // namespace capio
