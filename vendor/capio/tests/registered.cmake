@@ -1,0 +1,20 @@
+# Fails if a *_test.c or *_test.cc of TEST_DIR has no test in ctest's list for BUILD_DIR.
+execute_process(COMMAND ${CTEST} --test-dir ${BUILD_DIR} --show-only=json-v1
+  OUTPUT_VARIABLE listing RESULT_VARIABLE result)
+if(NOT result EQUAL 0)
+  message(FATAL_ERROR "ctest cannot list the tests of ${BUILD_DIR}")
+endif()
+file(GLOB sources ${TEST_DIR}/*_test.c ${TEST_DIR}/*_test.cc)
+if(NOT sources)
+  message(FATAL_ERROR "${TEST_DIR} holds no test")
+endif()
+foreach(source IN LISTS sources)
+  get_filename_component(name ${source} NAME_WE)
+  # "name" stands alone only as the label of one of its tests (or as the name of a C program's).
+  if(NOT listing MATCHES "\"(name|LABELS)\"[^]{}]*\"${name}\"")
+    list(APPEND missing ${name})
+  endif()
+endforeach()
+if(missing)
+  message(FATAL_ERROR "not run by ctest: ${missing}")
+endif()
