@@ -39,7 +39,7 @@ class Build(build):
 
 
 class BuildNative(Command):
-    """Builds libcapio.so and capio_server and generates the modules that are not in the repository."""
+    """Builds libcapio.so and capio_server and generates the modules git does not hold."""
 
     description = "build the native library and the server"
     user_options: list[tuple[str, str | None, str]] = []
@@ -94,7 +94,7 @@ class BuildNative(Command):
 
 
 class Wheel(bdist_wheel):
-    """py3-none-<platform>: the package holds native code, but none that knows one Python from another."""
+    """py3-none-<platform>: native code, but none that knows one Python from another."""
 
     def get_tag(self) -> tuple[str, str, str]:
         platform = super().get_tag()[2]
@@ -109,7 +109,7 @@ LIBC_PARTS = re.compile(r"(libc|libm|libdl|librt|libpthread|libresolv|ld-linux[\
 
 
 def manylinux(platform: str, binaries: list[Path]) -> str:
-    """The manylinux tag of the oldest glibc these binaries run on, or platform if they are not so portable."""
+    """The manylinux tag of the oldest glibc the binaries run on; platform if there is none."""
     match = re.fullmatch(r"linux_(\w+)", platform)
     readelf = shutil.which("readelf")
     if match is None or readelf is None:

@@ -1,8 +1,8 @@
 """Generates pycapio/_capio_abi.py, the cffi module of the C API, from capio.h.
 
 capio.h is the only description of the C API: what stands there between CDEF-BEGIN and CDEF-END is
-turned into cffi's dialect. Used by setup.py; run ``python -m pycapio._build_ffi`` after changing the
-header in a source tree. The generated module is plain Python and fits every interpreter.
+turned into cffi's dialect. Used by setup.py; run ``python -m pycapio._build_ffi`` after changing
+the header in a source tree. The generated module is plain Python and fits every interpreter.
 """
 
 from __future__ import annotations
