@@ -64,6 +64,9 @@ CAPIO_EXPORT const char *capio_last_error(void);
 /* Makes every wait of this process return -ECANCELED, now and (if on) until called with 0: for a process
  * that is unwinding while other threads wait. */
 CAPIO_EXPORT void capio_cancel_waits(int on);
+/* After -EINTR: the apps that this thread's wait needs, if all their processes are this one, else "". One name a
+ * line. Who called us from inside such an app waits for itself: a deadlock. Valid until the thread's next call. */
+CAPIO_EXPORT const char *capio_wait_needs(void);
 
 /* ---- Sessions --------------------------------------------------------------------------------------- */
 
@@ -166,7 +169,8 @@ typedef struct capio_dirent { /* as getdents64(2) packs them: the next one is re
   uint16_t namelen;
   uint8_t type; /* DT_* of <dirent.h> */
   uint8_t layer; /* 0 memory tree, 1 fs tree, 2 real directory */
-  char name[]; /* namelen bytes and a NUL */
+  uint8_t reserved[2];
+  /* The name follows: namelen bytes and a NUL. */
 } capio_dirent;
 /* Opens a directory for listing: the union of the layers, in creation order. [waits] for a declared one to
  * exist, and, under the update rule, to be committed. */

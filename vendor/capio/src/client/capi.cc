@@ -1,0 +1,411 @@
+// The C API: translates between capio.h and the classes of client/. No exception leaves it.
+#include "capio/capio.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <memory>
+#include <new>
+#include <string>
+
+#include "client/directory.h"
+#include "client/file.h"
+#include "client/namespace.h"
+#include "client/session.h"
+#include "store/waits.h"
+
+struct capio_session {
+  std::shared_ptr<capio::Session> impl;
+};
+struct capio_file {
+  std::unique_ptr<capio::File> impl;
+};
+struct capio_dir {
+  std::unique_ptr<capio::Directory> impl;
+};
+
+namespace capio {
+namespace {
+
+thread_local std::string last_error;
+
+int Report(const Status& status) {
+  last_error = status.text();
+  // Library codes are negative already.
+  return status.code() < 0 ? status.code() : -status.code();
+}
+
+// Runs body, which returns a Status or a Result of an integer; memory shortage becomes -ENOMEM.
+template <typename Body>
+auto Guard(Body body) -> int64_t {
+  try {
+    last_error.clear();
+    auto result = body();
+    if constexpr (std::is_same_v<decltype(result), Status>) {
+      return result.ok() ? 0 : Report(result);
+    } else {
+      return result.ok() ? static_cast<int64_t>(*result) : Report(result.status());
+    }
+  } catch (const std::bad_alloc&) {
+    return -ENOMEM;
+  } catch (const std::exception& e) {
+    try {
+      last_error = e.what();
+    } catch (...) {
+      last_error.clear();
+    }
+    return -EIO;
+  }
+}
+
+template <typename Body>
+int GuardInt(Body body) {
+  return static_cast<int>(Guard(body));
+}
+
+Result<int64_t> CopyOut(const std::string& text, char* buf, size_t cap) {
+  if (text.size() + 1 > cap) return Status::Error(ERANGE);
+  memcpy(buf, text.c_str(), text.size() + 1);
+  return static_cast<int64_t>(text.size());
+}
+
+std::string Text(const char* value) { return value == nullptr ? "" : value; }
+
+// Sessions that live until the process ends. The handler runs after Python has finalised, so files that Python
+// flushes at the very last are written by then; and it gets the exit status.
+void AtExit(int status, void*);
+struct LiveSessions {
+  std::mutex mutex;
+  std::vector<std::weak_ptr<Session>> sessions;
+  LiveSessions() { (void)::on_exit(&AtExit, nullptr); }
+};
+LiveSessions& Live() {
+  static auto* live = new LiveSessions;
+  return *live;
+}
+
+constexpr uint32_t kExitWaitMs = 2000;
+
+void AtExit(int status, void*) {
+  std::vector<std::shared_ptr<Session>> sessions;
+  {
+    std::lock_guard<std::mutex> guard(Live().mutex);
+    for (auto& weak : Live().sessions) {
+      if (auto session = weak.lock(); session != nullptr && !session->ended()) {
+        sessions.push_back(std::move(session));
+      }
+    }
+  }
+  for (auto& session : sessions) {
+    session->Goodbye(status != 0);
+    session->Finish();
+  }
+  for (auto& session : sessions) (void)session->AwaitSafe(kExitWaitMs);
+}
+
+}  // namespace
+}  // namespace capio
+
+using capio::Guard;
+using capio::GuardInt;
+using capio::Result;
+using capio::Status;
+
+extern "C" {
+
+uint32_t capio_abi_version(void) { return CAPIO_ABI_VERSION; }
+const char* capio_version(void) { return CAPIO_VERSION; }
+const char* capio_last_error(void) { return capio::last_error.c_str(); }
+void capio_cancel_waits(int on) { capio::CancelWaits(on != 0); }
+const char* capio_wait_needs(void) { return capio::LastWaitNeeds().c_str(); }
+
+void capio_session_options_init(capio_session_options* options) {
+  *options = capio_session_options{};
+  options->struct_size = sizeof *options;
+  options->capio_dir = ".";
+  const char* app = ::getenv("CAPIO_APP_NAME");
+  const char* workflow = ::getenv("CAPIO_WORKFLOW_NAME");
+  options->app_name = app != nullptr && *app != '\0' ? app : "writer";
+  options->workflow_name = workflow != nullptr && *workflow != '\0' ? workflow : "workflow";
+  options->server_path = "capio_server";
+  options->await_server_ms = 2000;
+}
+
+int capio_session_open(const capio_session_options* options, capio_session** out) {
+  return GuardInt([&]() -> Status {
+    if (options == nullptr || out == nullptr || options->struct_size < sizeof *options) {
+      return Status::Error(EINVAL, "fill the options with capio_session_options_init");
+    }
+    capio::SessionConfig config;
+    config.capio_dir = capio::Text(options->capio_dir);
+    config.app = capio::Text(options->app_name);
+    config.workflow = capio::Text(options->workflow_name);
+    config.server_path = capio::Text(options->server_path);
+    if (config.server_path.empty()) config.server_path = "capio_server";
+    if ((options->flags & CAPIO_SESSION_NO_CONFIG) == 0) {
+      config.config_path = capio::Text(options->config_path);
+    }
+    config.resolve_prefix = capio::Text(options->resolve_prefix);
+    config.await_server_ms = options->await_server_ms;
+    config.flags = options->flags;
+    auto session = capio::Session::Open(config);
+    if (!session.ok()) return session.status();
+    {
+      std::lock_guard<std::mutex> guard(capio::Live().mutex);
+      std::erase_if(capio::Live().sessions, [](const auto& weak) { return weak.expired(); });
+      capio::Live().sessions.push_back(*session);
+    }
+    *out = new capio_session{session.take()};
+    return Status::Ok();
+  });
+}
+
+int capio_session_goodbye(capio_session* session, int outcome) {
+  return GuardInt([&] {
+    session->impl->Goodbye(outcome != CAPIO_END_CLEAN);
+    return Status::Ok();
+  });
+}
+
+int capio_session_goodbye_child(capio_session* session, int64_t pid) {
+  return GuardInt([&] {
+    session->impl->GoodbyeChild(pid);
+    return Status::Ok();
+  });
+}
+
+int capio_session_fail_abandoned(capio_session* session) {
+  return GuardInt([&] {
+    session->impl->FailAbandoned();
+    return Status::Ok();
+  });
+}
+
+int capio_session_close(capio_session* session, uint32_t wait_ms) {
+  return GuardInt([&] {
+    std::unique_ptr<capio_session> owned(session);
+    owned->impl->Finish();
+    return owned->impl->AwaitSafe(wait_ms);
+  });
+}
+
+int capio_session_set_flags(capio_session* session, uint32_t set, uint32_t clear) {
+  return GuardInt([&] {
+    session->impl->SetFlags(set, clear);
+    return Status::Ok();
+  });
+}
+
+int capio_session_info(capio_session* session, int what, char* buf, size_t cap) {
+  return GuardInt([&]() -> Result<int64_t> {
+    capio::Session& impl = *session->impl;
+    switch (what) {
+      case CAPIO_INFO_DIR:
+        return capio::CopyOut(impl.dir(), buf, cap);
+      case CAPIO_INFO_REALDIR:
+        return capio::CopyOut(impl.real_dir(), buf, cap);
+      case CAPIO_INFO_STORE:
+        return capio::CopyOut(impl.store().path, buf, cap);
+      case CAPIO_INFO_TREE:
+        return capio::CopyOut(impl.store().path + "/tree", buf, cap);
+      case CAPIO_INFO_SERVER_PID: {
+        bool served = impl.store().Served();
+        return capio::CopyOut(
+            std::to_string(served ? impl.store().segment->header().server_pid.load() : 0), buf, cap);
+      }
+      case CAPIO_INFO_APP:
+        return capio::CopyOut(impl.config().app, buf, cap);
+      case CAPIO_INFO_WORKFLOW:
+        return capio::CopyOut(impl.config().workflow, buf, cap);
+      case CAPIO_INFO_HAS_CONFIG:
+        return capio::CopyOut(impl.store().HasConfig() ? "1" : "0", buf, cap);
+      default:
+        return Status::Error(EINVAL);
+    }
+  });
+}
+
+int capio_resolve(capio_session* session, const char* path, size_t len, uint32_t purpose, char* buf,
+                  size_t cap) {
+  return GuardInt([&]() -> Result<int64_t> {
+    uint32_t kind = purpose & 255u;
+    if (kind > CAPIO_FOR_CREATE) return Status::Error(EINVAL);
+    auto relative = session->impl->Relative({path, len});
+    if (!relative.ok()) return relative.status();
+    auto backing =
+        capio::Resolve(session->impl.get(), *relative, static_cast<capio::Purpose>(kind),
+                       (purpose & CAPIO_RESOLVE_NOFOLLOW) == 0);
+    if (!backing.ok()) return backing.status();
+    return capio::CopyOut(*backing, buf, cap);
+  });
+}
+
+int capio_is_managed(capio_session* session, const char* path, size_t len) {
+  return GuardInt([&]() -> Result<int64_t> {
+    auto relative = session->impl->Relative({path, len});
+    if (!relative.ok()) return int64_t{0};
+    return int64_t{session->impl->RuleOf(*relative)->excluded ? 0 : 1};
+  });
+}
+
+void capio_stat_init(capio_stat_t* st) {
+  *st = capio_stat_t{};
+  st->struct_size = sizeof *st;
+}
+
+int capio_stat(capio_session* session, const char* path, size_t len, uint32_t flags,
+               capio_stat_t* out) {
+  return GuardInt([&]() -> Status {
+    if (out->struct_size < sizeof *out) return Status::Error(EINVAL);
+    auto relative = session->impl->Relative({path, len});
+    if (!relative.ok()) return relative.status();
+    struct stat st = {};
+    CAPIO_RETURN_IF_ERROR(capio::StatPath(session->impl.get(), *relative,
+                                          (flags & CAPIO_RESOLVE_NOFOLLOW) == 0, &st));
+    auto ns = [](const struct timespec& t) {
+      return static_cast<int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
+    };
+    out->dev = st.st_dev;
+    out->ino = st.st_ino;
+    out->nlink = st.st_nlink;
+    out->size = static_cast<uint64_t>(st.st_size);
+    out->blocks = static_cast<uint64_t>(st.st_blocks);
+    out->mode = st.st_mode;
+    out->uid = st.st_uid;
+    out->gid = st.st_gid;
+    out->rdev_major = major(st.st_rdev);
+    out->rdev_minor = minor(st.st_rdev);
+    out->blksize = static_cast<uint32_t>(st.st_blksize);
+    out->atime_ns = ns(st.st_atim);
+    out->mtime_ns = ns(st.st_mtim);
+    out->ctime_ns = ns(st.st_ctim);
+    return Status::Ok();
+  });
+}
+
+int capio_mkdir(capio_session* session, const char* path, size_t len, uint32_t mode) {
+  return GuardInt([&]() -> Status {
+    auto relative = session->impl->Relative({path, len});
+    if (!relative.ok()) return relative.status();
+    return capio::MakeDirectory(session->impl.get(), *relative, mode);
+  });
+}
+
+int capio_rmdir(capio_session* session, const char* path, size_t len) {
+  return GuardInt([&]() -> Status {
+    auto relative = session->impl->Relative({path, len});
+    if (!relative.ok()) return relative.status();
+    return capio::RemoveDirectory(session->impl.get(), *relative);
+  });
+}
+
+int capio_unlink(capio_session* session, const char* path, size_t len) {
+  return GuardInt([&]() -> Status {
+    auto relative = session->impl->Relative({path, len});
+    if (!relative.ok()) return relative.status();
+    return capio::RemoveFile(session->impl.get(), *relative);
+  });
+}
+
+int capio_rename(capio_session* session, const char* from, size_t from_len, const char* to,
+                 size_t to_len) {
+  return GuardInt([&]() -> Status {
+    capio::RenameEnd ends[2];
+    const std::string_view paths[2] = {{from, from_len}, {to, to_len}};
+    for (int i = 0; i < 2; ++i) {
+      ends[i].path = paths[i];
+      auto relative = session->impl->Relative(paths[i]);
+      if (!relative.ok() && relative.code() != CAPIO_UNMANAGED) return relative.status();
+      if (relative.ok() && !session->impl->RuleOf(*relative)->excluded) {
+        ends[i].managed = true;
+        ends[i].relative = relative.take();
+      }
+    }
+    if (!ends[0].managed && !ends[1].managed) return Status::Error(CAPIO_UNMANAGED);
+    return capio::RenamePath(session->impl.get(), ends[0], ends[1]);
+  });
+}
+
+int capio_opendir(capio_session* session, const char* path, size_t len, capio_dir** out) {
+  return GuardInt([&]() -> Status {
+    auto relative = session->impl->Relative({path, len});
+    if (!relative.ok()) return relative.status();
+    auto dir = capio::Directory::Open(session->impl, *relative);
+    if (!dir.ok()) return dir.status();
+    *out = new capio_dir{dir.take()};
+    return Status::Ok();
+  });
+}
+
+int64_t capio_readdir(capio_dir* dir, void* buf, size_t cap) {
+  return Guard([&] { return dir->impl->Read(buf, cap); });
+}
+
+int capio_closedir(capio_dir* dir) {
+  delete dir;
+  return 0;
+}
+
+int capio_open(capio_session* session, const char* path, size_t len, int flags, uint32_t mode,
+               capio_file** out) {
+  return GuardInt([&]() -> Result<int> {
+    *out = nullptr;
+    auto relative = session->impl->Relative({path, len});
+    if (!relative.ok()) return relative.status();
+    std::unique_ptr<capio::File> file;
+    auto fd = capio::File::Open(session->impl, *relative, flags, mode, &file);
+    if (fd.ok() && file != nullptr) *out = new capio_file{std::move(file)};
+    return fd;
+  });
+}
+
+int64_t capio_read(capio_file* file, void* buf, size_t n, int64_t offset, uint32_t flags) {
+  return Guard([&] { return file->impl->Read(buf, n, offset, (flags & CAPIO_READ_FULL) != 0); });
+}
+
+int64_t capio_write(capio_file* file, const void* buf, size_t n, int64_t offset) {
+  return Guard([&] { return file->impl->Write(buf, n, offset); });
+}
+
+int64_t capio_lseek(capio_file* file, int64_t offset, int whence) {
+  return Guard([&] { return file->impl->Seek(offset, whence); });
+}
+
+int capio_truncate(capio_file* file, int64_t size) {
+  return GuardInt([&] { return file->impl->Truncate(size); });
+}
+
+int capio_publish(capio_file* file) {
+  return GuardInt([&] { return file->impl->Publish(); });
+}
+
+int capio_fd(capio_file* file) { return file->impl->fd(); }
+
+int capio_expose(capio_file* file) {
+  return GuardInt([&]() -> Result<int> {
+    Status s = file->impl->Expose();
+    if (!s.ok()) return s;
+    return file->impl->fd();
+  });
+}
+
+int capio_wait_commit(capio_file* file) {
+  return GuardInt([&] { return file->impl->WaitCommit(); });
+}
+
+int capio_file_status(capio_file* file) { return file->impl->status(); }
+
+int capio_close(capio_file* file, int how, int keep_fd) {
+  return GuardInt([&] {
+    std::unique_ptr<capio_file> owned(file);
+    capio::CloseKind kind = how == CAPIO_CLOSE_COUNT       ? capio::CloseKind::kCount
+                            : how == CAPIO_CLOSE_ABANDONED ? capio::CloseKind::kAbandoned
+                                                           : capio::CloseKind::kFailed;
+    return owned->impl->Close(kind, keep_fd != 0);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,539 @@
+#include "client/file.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "capio/capio.h"
+#include "store/probe.h"
+#include "store/waits.h"
+
+namespace capio {
+namespace {
+
+bool Missing(int code) { return code == ENOENT || code == ENOTDIR; }
+
+Status NoSpace(const Session& session, const std::string& name) {
+  (void)session;
+  return Status::Error(ENOSPC, "the store has no room left for " + name +
+                                   "; set CAPIO_STORE to a directory on a larger file system");
+}
+
+// Another open file description of the same file, for the probe and for those who must not share a position.
+Fd Reopen(int fd, int flags) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  return Fd(os().OpenAt(AT_FDCWD, path, flags, 0));
+}
+
+}  // namespace
+
+Result<Layer> AwaitExistence(Session* session, const std::string& relative, bool follow,
+                             struct stat* st) {
+  Store& store = session->store();
+  auto rule = session->RuleOf(relative);
+  bool consumer = rule->declared() && !session->DeclaredProducer(*rule);
+  WaitWord* word = consumer ? store.records->PathWord(relative) : nullptr;
+  for (;;) {
+    uint32_t prepared = consumer ? PrepareWait(word) : 0;
+    auto layer = store.layers->Find(relative, st, follow);
+    if (layer.ok() && (!consumer || *layer == Layer::kTree ||
+                       session->RealCounts(*st, relative))) {
+      return layer;
+    }
+    if (!consumer) return layer;
+    if (!layer.ok() && !Missing(layer.code())) return layer;
+    CAPIO_RETURN_IF_ERROR(session->SleepForPath(relative, *rule, prepared));
+  }
+}
+
+Result<FileRecord*> RecordOf(Session* session, int fd, const struct stat& st,
+                             const std::string& relative, bool* created) {
+  FileIdentity id;
+  if (int error = os().Identity(fd, st, &id); error < 0) return Status::Error(-error);
+  *created = false;
+  if (FileRecord* record = session->store().records->Find(id)) return record;
+  return session->store().records->FindOrCreate(
+      id, relative, session->RuleForNew(*session->RuleOf(relative)), created);
+}
+
+File::File(std::shared_ptr<Session> session, FileRecord* record, Fd fd, int flags)
+    : session_(std::move(session)),
+      record_(record),
+      fd_(std::move(fd)),
+      flags_(flags),
+      writer_((flags & O_ACCMODE) != O_RDONLY),
+      append_((flags & O_APPEND) != 0),
+      generation_(GenerationOf(record->status.load(std::memory_order_acquire))),
+      fork_epoch_(ForkEpoch()),
+      forks_(ForksDone()) {}
+
+Result<int> File::Open(const std::shared_ptr<Session>& session, const std::string& relative,
+                       int flags, mode_t mode, std::unique_ptr<File>* out) {
+  out->reset();
+  CAPIO_RETURN_IF_ERROR(session->Ensure());
+  if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
+  bool writing = (flags & O_ACCMODE) != O_RDONLY || (flags & (O_TRUNC | O_CREAT)) != 0;
+  if ((flags & O_PATH) != 0 || (flags & O_TMPFILE) == O_TMPFILE) writing = false;
+  return writing ? OpenForWriting(session, relative, flags, mode, out)
+                 : OpenForReading(session, relative, flags, out);
+}
+
+Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
+                                 const std::string& relative, int flags,
+                                 std::unique_ptr<File>* out) {
+  Store& store = session->store();
+  for (;;) {
+    // The common case first: it is in the tree.
+    Fd fd(os().OpenAt(store.tree.get(), At(relative), flags, 0));
+    if (!fd.valid()) {
+      if (!Missing(-fd.get())) return Status::Error(-fd.get());
+      struct stat st = {};
+      auto layer = AwaitExistence(session.get(), relative, (flags & O_NOFOLLOW) == 0, &st);
+      if (!layer.ok()) return layer.status();
+      if (*layer == Layer::kTree) continue;
+      Fd real(os().OpenAt(store.real.get(), At(relative), flags, 0));
+      if (!real.valid()) return Status::Error(-real.get());
+      // A file renamed from outside while it was being written is watched; ordinary input is not.
+      FileIdentity id;
+      if (os().Fstat(real.get(), &st) == 0 && S_ISREG(st.st_mode) &&
+          os().Identity(real.get(), st, &id) == 0) {
+        if (FileRecord* record = store.records->Find(id); record != nullptr) {
+          fd = std::move(real);
+        }
+      }
+      if (!fd.valid()) return real.release();
+    }
+    struct stat st = {};
+    if (int error = os().Fstat(fd.get(), &st); error < 0) return Status::Error(-error);
+    if (!S_ISREG(st.st_mode)) return fd.release();
+    bool created = false;
+    auto record = RecordOf(session.get(), fd.get(), st, relative, &created);
+    if (!record.ok()) return record.status();
+    FileState state = StateOf((*record)->status.load(std::memory_order_acquire));
+    if (state == kCommitted) return fd.release();
+    if (session->Produces(*session->RuleOf(relative), *record)) return fd.release();
+    if (state != kFailed) state = session->Evaluate(*record, fd.get());
+    if (state == kCommitted) return fd.release();
+    if (state == kFailed) return session->Failure(*record);
+    out->reset(new File(session, *record, std::move(fd), flags));
+    return (*out)->fd();
+  }
+}
+
+Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
+                                 const std::string& relative, int flags, mode_t mode,
+                                 std::unique_ptr<File>* out) {
+  Store& store = session->store();
+  Layers& layers = *store.layers;
+  auto rule = session->RuleOf(relative);
+  bool truncate = (flags & O_TRUNC) != 0 && (flags & O_ACCMODE) != O_RDONLY;
+  bool exclusive = (flags & O_CREAT) != 0 && (flags & O_EXCL) != 0;
+  int plain = flags & ~(O_CREAT | O_EXCL | O_TRUNC);
+  if (rule->declared() && !session->DeclaredProducer(*rule)) {
+    if (truncate) {
+      session->Warn("producer:" + relative,
+                    "app '" + session->app_name() + "' writes " + session->dir() + "/" + relative +
+                        ", which the CAPIO-CL file does not name among its outputs");
+    } else {
+      // To change what somebody else makes, it must be there, and whole, first.
+      struct stat st = {};
+      auto layer = AwaitExistence(session.get(), relative, true, &st);
+      if (!layer.ok()) return layer.status();
+      if (exclusive) return Status::Error(EEXIST);
+      Fd watched(os().OpenAt(layers.DirOf(*layer), At(relative), O_RDONLY, 0));
+      if (watched.valid() && *layer == Layer::kTree && S_ISREG(st.st_mode)) {
+        bool made = false;
+        auto record = RecordOf(session.get(), watched.get(), st, relative, &made);
+        if (!record.ok()) return record.status();
+        if (!session->Produces(*rule, *record)) {
+          CAPIO_RETURN_IF_ERROR(session->WaitForCommit(*record));
+        }
+      }
+    }
+  }
+
+  Activity opening(session.get(), kOpening, relative, session->app());
+  if (!opening.shown()) return NoSpace(*session, relative);
+  Fd fd;
+  bool created = false;
+  for (int attempt = 0; !fd.valid(); ++attempt) {
+    if (attempt > 64) return Status::Error(ELOOP);
+    struct stat st = {};
+    bool in_real = layers.InReal(relative, &st);
+    if (exclusive) {
+      if (in_real) return Status::Error(EEXIST);
+    } else {
+      fd.reset(os().OpenAt(store.tree.get(), At(relative), plain, 0));
+      if (fd.valid()) break;
+      if (!Missing(-fd.get())) return Status::Error(-fd.get());
+    }
+    if (in_real && S_ISLNK(st.st_mode) && os().FstatAt(store.real.get(), relative.c_str(), &st, 0) < 0) {
+      return Status::Error(ENOENT);
+    }
+    if (in_real) {
+      if (S_ISDIR(st.st_mode)) return Status::Error(EISDIR);
+      if (!S_ISREG(st.st_mode)) {  // a fifo or a device stays what it is
+        Fd real(os().OpenAt(store.real.get(), relative.c_str(), flags, mode));
+        if (!real.valid()) return Status::Error(-real.get());
+        return real.release();
+      }
+      // What the kernel would refuse on the real file is refused.
+      Fd allowed(os().OpenAt(store.real.get(), relative.c_str(), plain, 0));
+      if (!allowed.valid()) return Status::Error(-allowed.get());
+      if (!truncate) {
+        CAPIO_RETURN_IF_ERROR(layers.CopyUp(relative));
+        Fd copied(os().OpenAt(store.tree.get(), relative.c_str(), O_RDONLY, 0));
+        struct stat copied_st = {};
+        if (copied.valid() && os().Fstat(copied.get(), &copied_st) == 0) {
+          bool made = false;
+          auto record = RecordOf(session.get(), copied.get(), copied_st, relative, &made);
+          if (!record.ok()) return record.status();
+          // It was ordinary input, and goes back to where it came from.
+          (*record)->flags.fetch_or(kFilePermanent | kFileDirty);
+          uint64_t growing = MakeStatus(1, kGrowing);
+          if (made) {
+            (void)(*record)->status.compare_exchange_strong(growing, MakeStatus(1, kCommitted));
+          }
+        }
+        continue;
+      }
+      mode = st.st_mode & 07777;
+    } else if ((flags & O_CREAT) == 0) {
+      return Status::Error(ENOENT);
+    }
+    int made = os().OpenAt(store.tree.get(), relative.c_str(), plain | O_CREAT | O_EXCL, mode);
+    if (made == -ENOENT) {
+      CAPIO_RETURN_IF_ERROR(layers.MakeParents(relative));
+      made = os().OpenAt(store.tree.get(), relative.c_str(), plain | O_CREAT | O_EXCL, mode);
+    }
+    if (made == -EEXIST && !exclusive) {
+      // A dangling symbolic link: the file it names is made through it.
+      struct stat link = {};
+      if (layers.InTree(relative, &link) && S_ISLNK(link.st_mode)) {
+        made = os().OpenAt(store.tree.get(), relative.c_str(), plain | O_CREAT, mode);
+      } else {
+        continue;
+      }
+    }
+    if (made == -ENOSPC) return NoSpace(*session, relative);
+    if (made < 0) return Status::Error(-made);
+    fd.reset(made);
+    created = true;
+    if (in_real) {
+      Fd self = Reopen(made, O_RDONLY);
+      if (self.valid()) (void)os().Fchmod(self.get(), mode);
+    }
+  }
+
+  struct stat st = {};
+  if (int error = os().Fstat(fd.get(), &st); error < 0) return Status::Error(-error);
+  if (!S_ISREG(st.st_mode)) return fd.release();
+  bool new_record = false;
+  auto record = RecordOf(session.get(), fd.get(), st, relative, &new_record);
+  if (!record.ok()) return record.status();
+  uint64_t status = (*record)->status.load(std::memory_order_acquire);
+  FileState state = StateOf(status);
+  bool reopened_final = !created && (state == kCommitted || state == kFailed);
+  if (reopened_final && (truncate || (state == kFailed && (flags & O_ACCMODE) != O_RDONLY))) {
+    // A new production is another file: those who read the old one keep it.
+    auto fresh = layers.ReplaceInTree(relative, plain, !truncate);
+    if (!fresh.ok()) {
+      return fresh.code() == ENOSPC ? NoSpace(*session, relative) : fresh.status();
+    }
+    fd = fresh.take();
+    if (int error = os().Fstat(fd.get(), &st); error < 0) return Status::Error(-error);
+    record = RecordOf(session.get(), fd.get(), st, relative, &new_record);
+    if (!record.ok()) return record.status();
+  }
+  if ((flags & O_ACCMODE) == O_RDONLY) {  // O_RDONLY|O_CREAT
+    session->NoticePath(relative);
+    return fd.release();
+  }
+  std::unique_ptr<File> file(new File(session, *record, std::move(fd), plain));
+  CAPIO_RETURN_IF_ERROR(file->CountOpen());
+  if (truncate && !reopened_final && !created) CAPIO_RETURN_IF_ERROR(file->Restart());
+  session->NoticePath(relative);
+  *out = std::move(file);
+  return (*out)->fd();
+}
+
+Status File::CountOpen() {
+  auto cell = session_->CellFor(record_);
+  if (!cell.ok()) return cell.status();
+  cell_ = *cell;
+  // Raised by this process only; its threads may do so at once.
+  cell_->word.fetch_add(kOneOpen, std::memory_order_seq_cst);
+  return Status::Ok();
+}
+
+// Truncation of a growing file by open: what readers have got no longer holds.
+Status File::Restart() {
+  uint64_t status = record_->status.load(std::memory_order_acquire);
+  for (;;) {
+    FileState state = StateOf(status);
+    if (state == kFailed || state == kCommitted) break;
+    uint64_t next = MakeStatus(GenerationOf(status) + 1, kGrowing);
+    if (record_->status.compare_exchange_weak(status, next, std::memory_order_acq_rel)) {
+      generation_ = GenerationOf(next);
+      break;
+    }
+  }
+  record_->hole.store(kNoHole);
+  record_->hole_end.store(0);
+  int error = os().Ftruncate(fd_.get(), 0);
+  WakeAll(&record_->word);
+  return error < 0 ? Status::Error(-error) : Status::Ok();
+}
+
+Status File::CheckGeneration(uint64_t status) {
+  if (GenerationOf(status) == generation_) return Status::Ok();
+  if (delivered_.load() == 0) {
+    generation_ = GenerationOf(status);
+    return Status::Ok();
+  }
+  return Status::Error(ESTALE, "the file was started anew while it was being read; open it again");
+}
+
+Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
+  CAPIO_RETURN_IF_ERROR(session_->Ensure());
+  size_t done = 0;
+  while (done < n) {
+    char* to = static_cast<char*>(buf) + done;
+    off_t at = offset < 0 ? -1 : offset + static_cast<off_t>(done);
+    auto get = [&](size_t size) {
+      return at < 0 ? os().Read(fd_.get(), to, size) : os().Pread(fd_.get(), to, size, at);
+    };
+    uint64_t status = record_->status.load(std::memory_order_acquire);
+    FileState state = StateOf(status);
+    if (writer_ || state == kCommitted) {
+      if (!writer_ && GenerationOf(status) != generation_) {
+        CAPIO_RETURN_IF_ERROR(CheckGeneration(status));
+      }
+      ssize_t got = get(n - done);
+      if (got < 0) return Status::Error(static_cast<int>(-got));
+      delivered_.fetch_add(static_cast<uint64_t>(got), std::memory_order_relaxed);
+      // Loaded as committed before the read: a 0 now is the end.
+      done += static_cast<size_t>(got);
+      if (got == 0 || !full) return done;
+      continue;
+    }
+    Status trouble = CheckGeneration(status);
+    if (trouble.ok() && state == kFailed) trouble = session_->Failure(record_);
+    if (trouble.ok() && FireOf(record_->rule.load()) == FireRule::kUpdate) {
+      trouble = session_->WaitForCommit(record_);
+      if (trouble.ok()) continue;
+    }
+    ssize_t got = 0;
+    off_t position = at;
+    if (trouble.ok()) {
+      got = get(n - done);
+      if (got < 0) return Status::Error(static_cast<int>(-got));
+      uint64_t after = record_->status.load(std::memory_order_acquire);
+      uint64_t hole = record_->hole.load(std::memory_order_acquire);
+      if (GenerationOf(after) != GenerationOf(status)) {
+        // Truncated under our hands: these bytes may be of both lives.
+        if (at < 0) (void)os().Lseek(fd_.get(), -got, SEEK_CUR);
+        continue;
+      }
+      if (hole != kNoHole && StateOf(after) != kCommitted) {
+        // What lies beyond the first gap is not there yet, whatever the kernel says.
+        if (at < 0) position = os().Lseek(fd_.get(), 0, SEEK_CUR) - got;
+        off_t limit = static_cast<off_t>(hole);
+        ssize_t allowed = std::clamp<ssize_t>(limit - position, 0, got);
+        if (at < 0 && allowed < got) (void)os().Lseek(fd_.get(), position + allowed, SEEK_SET);
+        got = allowed;
+      }
+      delivered_.fetch_add(static_cast<uint64_t>(got), std::memory_order_relaxed);
+      done += static_cast<size_t>(got);
+      if (got > 0) {
+        if (!full) return done;
+        continue;
+      }
+      if (at < 0) position = os().Lseek(fd_.get(), 0, SEEK_CUR);
+      size_t more = full ? n - done : 1;
+      trouble = session_->SleepForBytes(record_, static_cast<uint64_t>(position) + more, fd_.get());
+      if (trouble.ok()) continue;
+    }
+    // Bytes already taken from the file must not be lost to an interruption; the next call meets it again.
+    if (done > 0) {
+      if (trouble.code() == EINTR && at < 0) {
+        (void)os().Lseek(fd_.get(), -static_cast<off_t>(done), SEEK_CUR);
+        return trouble;
+      }
+      if (trouble.code() != EINTR) return done;
+    }
+    return trouble;
+  }
+  return done;
+}
+
+// A writing handle inherited by fork becomes this process's own when it is first used to write.
+Status File::OwnAfterFork() {
+  if (fork_epoch_ == ForkEpoch()) [[likely]] return Status::Ok();
+  CAPIO_RETURN_IF_ERROR(session_->Ensure());
+  record_->flags.fetch_or(kFileNeedsProbe);
+  cell_ = nullptr;
+  CAPIO_RETURN_IF_ERROR(CountOpen());
+  fork_epoch_ = ForkEpoch();
+  return Status::Ok();
+}
+
+Status File::BeforeChange(off_t start, bool extends) {
+  CAPIO_RETURN_IF_ERROR(OwnAfterFork());
+  uint64_t status = record_->status.load(std::memory_order_acquire);
+  if (StateOf(status) == kCommitted) [[unlikely]] {
+    if (append_) {
+      changed_committed_.store(true);
+    } else {
+      uint64_t next = MakeStatus(GenerationOf(status) + 1, kGrowing);
+      if (record_->status.compare_exchange_strong(status, next)) WakeAll(&record_->word);
+    }
+    record_->flags.fetch_or(kFileDirty);
+  }
+  if (extends && !append_) {
+    struct stat st = {};
+    if (int error = os().Fstat(fd_.get(), &st); error < 0) return Status::Error(-error);
+    NoteGap(record_, static_cast<uint64_t>(st.st_size), static_cast<uint64_t>(start));
+  }
+  return Status::Ok();
+}
+
+void File::WakeReaders() {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if ((record_->word.load(std::memory_order_relaxed) & 1) == 0) return;
+  uint64_t want = record_->want.load(std::memory_order_seq_cst);
+  struct stat st = {};
+  if (want != kNobodyWants && os().Fstat(fd_.get(), &st) == 0 &&
+      static_cast<uint64_t>(st.st_size) < want) {
+    return;
+  }
+  record_->want.store(kNobodyWants, std::memory_order_seq_cst);
+  WakeAll(&record_->word);
+}
+
+void File::AfterWrite(off_t offset, size_t n) {
+  if (record_->hole.load(std::memory_order_acquire) != kNoHole && !append_) {
+    off_t end = offset >= 0 ? offset + static_cast<off_t>(n) : os().Lseek(fd_.get(), 0, SEEK_CUR);
+    NoteWritten(record_, static_cast<uint64_t>(end) - n, static_cast<uint64_t>(end));
+  }
+  WakeReaders();
+}
+
+Result<size_t> File::Write(const void* buf, size_t n, off_t offset) {
+  // Only a position that was moved, or a write at an offset, can leave a gap.
+  bool moved = offset >= 0 || seeked_.load(std::memory_order_relaxed) ||
+               exposed_.load(std::memory_order_relaxed);
+  off_t start = offset;
+  if (moved && start < 0) start = os().Lseek(fd_.get(), 0, SEEK_CUR);
+  CAPIO_RETURN_IF_ERROR(BeforeChange(start, moved && start >= 0 && n > 0));
+  ssize_t put = offset >= 0 ? os().Pwrite(fd_.get(), buf, n, offset) : os().Write(fd_.get(), buf, n);
+  if (put < 0) {
+    if (put == -ENOSPC) return NoSpace(*session_, session_->store().records->NameOf(record_));
+    return Status::Error(static_cast<int>(-put));
+  }
+  if (offset < 0) seeked_.store(false, std::memory_order_relaxed);
+  AfterWrite(offset, static_cast<size_t>(put));
+  return static_cast<size_t>(put);
+}
+
+Result<off_t> File::Seek(off_t offset, int whence) {
+  if (!writer_ && whence != SEEK_SET && whence != SEEK_CUR) {
+    CAPIO_RETURN_IF_ERROR(WaitCommit());
+  }
+  off_t at = os().Lseek(fd_.get(), offset, whence);
+  if (at < 0) return Status::Error(static_cast<int>(-at));
+  if (whence != SEEK_CUR || offset != 0) seeked_.store(true, std::memory_order_relaxed);
+  return at;
+}
+
+Status File::Truncate(off_t size) {
+  CAPIO_RETURN_IF_ERROR(BeforeChange(size, true));
+  struct stat before = {};
+  (void)os().Fstat(fd_.get(), &before);
+  int error = os().Ftruncate(fd_.get(), size);
+  if (error == -ENOSPC) return NoSpace(*session_, session_->store().records->NameOf(record_));
+  if (error < 0) return Status::Error(-error);
+  if (size < before.st_size) {
+    // Readers beyond the new end have bytes that are no longer the file's.
+    uint64_t status = record_->status.load(std::memory_order_acquire);
+    while (StateOf(status) == kGrowing || StateOf(status) == kClosing) {
+      uint64_t next = MakeStatus(GenerationOf(status) + 1, StateOf(status));
+      if (record_->status.compare_exchange_weak(status, next)) break;
+    }
+    if (uint64_t hole = record_->hole.load(); hole != kNoHole && static_cast<uint64_t>(size) <= hole) {
+      record_->hole.store(kNoHole);
+      record_->hole_end.store(0);
+    }
+  }
+  WakeReaders();
+  return Status::Ok();
+}
+
+Status File::Publish() {
+  if (writer_) WakeReaders();
+  return Status::Ok();
+}
+
+Status File::Expose() {
+  if (!writer_) return WaitCommit();
+  exposed_.store(true, std::memory_order_relaxed);
+  record_->flags.fetch_or(kFileNeedsProbe);
+  return Status::Ok();
+}
+
+Status File::WaitCommit() {
+  if (writer_) return Status::Ok();
+  CAPIO_RETURN_IF_ERROR(session_->Ensure());
+  return session_->WaitForCommit(record_);
+}
+
+int File::status() const {
+  int bits = writer_ ? static_cast<int>(CAPIO_FILE_WRITER) : static_cast<int>(CAPIO_FILE_CONSUMER);
+  FileState state = StateOf(record_->status.load(std::memory_order_acquire));
+  if (state == kCommitted) bits |= static_cast<int>(CAPIO_FILE_COMMITTED);
+  if (state == kFailed) bits |= static_cast<int>(CAPIO_FILE_FAILED);
+  if (fork_epoch_ != ForkEpoch()) bits |= static_cast<int>(CAPIO_FILE_BORROWED);
+  return bits;
+}
+
+Status File::Close(CloseKind kind, bool keep_fd) {
+  bool borrowed = fork_epoch_ != ForkEpoch();
+  Status status;
+  Fd probe;
+  if (writer_ && !borrowed) {
+    if (exposed_.load() || forks_ != ForksDone() || keep_fd) {
+      record_->flags.fetch_or(kFileNeedsProbe);
+    }
+    if ((record_->flags.load() & kFileNeedsProbe) != 0 &&
+        CommitOf(record_->rule.load()) == CommitRule::kOnClose) {
+      probe = Reopen(fd_.get(), O_RDONLY | O_NONBLOCK);
+    }
+    if (kind == CloseKind::kFailed) {
+      (void)session_->store().judge->Fail(record_, kFailureIo, session_->app(), ::getpid());
+    }
+    // Before the close is counted: a death in between leaves an open cell, which fails the file.
+    if (kind == CloseKind::kAbandoned) cell_->abandoned.fetch_add(1);
+  }
+  if (keep_fd) {
+    (void)fd_.release();
+  } else if (fd_.valid()) {
+    int error = os().Close(fd_.release());
+    if (error < 0) status = Status::Error(-error);
+  }
+  if (!writer_ || borrowed) return status;
+  cell_->word.fetch_add(1, std::memory_order_seq_cst);
+  if (session_->ended()) return status;
+  // By termination nothing can be decided while we are alive.
+  if (CommitOf(record_->rule.load()) == CommitRule::kOnClose) {
+    (void)session_->Evaluate(record_, probe.get());
+  }
+  if (changed_committed_.load()) session_->NoticeFile(record_);
+  WakeReaders();
+  return status;
+}
+
+}  // namespace capio

@@ -1,0 +1,78 @@
+// An open file that CAPIO has to watch: every writing handle, and a consumer's handle of a file still growing.
+#ifndef CAPIO_CLIENT_FILE_H_
+#define CAPIO_CLIENT_FILE_H_
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "client/session.h"
+
+namespace capio {
+
+enum class CloseKind { kCount, kAbandoned, kFailed };
+
+class File {
+ public:
+  // open(2). *out is null where the descriptor needs no watching. Returns the descriptor, the caller's with null,
+  // else the File's.
+  static Result<int> Open(const std::shared_ptr<Session>& session, const std::string& relative,
+                          int flags, mode_t mode, std::unique_ptr<File>* out);
+
+  Result<size_t> Read(void* buf, size_t n, off_t offset, bool full);
+  Result<size_t> Write(const void* buf, size_t n, off_t offset);
+  Result<off_t> Seek(off_t offset, int whence);
+  Status Truncate(off_t size);
+  Status Publish();
+  Status Expose();
+  Status WaitCommit();
+  [[nodiscard]] int status() const;
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  // Ends the handle; the object is of no use afterwards.
+  Status Close(CloseKind kind, bool keep_fd);
+
+ private:
+  File(std::shared_ptr<Session> session, FileRecord* record, Fd fd, int flags);
+
+  static Result<int> OpenForReading(const std::shared_ptr<Session>& session,
+                                    const std::string& relative, int flags,
+                                    std::unique_ptr<File>* out);
+  static Result<int> OpenForWriting(const std::shared_ptr<Session>& session,
+                                    const std::string& relative, int flags, mode_t mode,
+                                    std::unique_ptr<File>* out);
+  Status BeforeChange(off_t start, bool extends);
+  void AfterWrite(off_t offset, size_t n);
+  void WakeReaders();
+  Status CheckGeneration(uint64_t status);
+  Status CountOpen();
+  Status OwnAfterFork();
+  Status Restart();
+
+  std::shared_ptr<Session> session_;
+  FileRecord* record_;
+  Cell* cell_ = nullptr;  // of a writer
+  Fd fd_;
+  int flags_;
+  bool writer_;
+  bool append_;
+  uint64_t generation_;
+  uint64_t fork_epoch_;
+  uint64_t forks_;
+  std::atomic<uint64_t> delivered_{0};
+  std::atomic<bool> seeked_{false};
+  std::atomic<bool> exposed_{false};
+  std::atomic<bool> changed_committed_{false};
+};
+
+// Waits until a path that somebody else is declared to make exists (S3), and tells where it is.
+// A path that nobody, or the session itself, is declared to make gives ENOENT at once.
+Result<Layer> AwaitExistence(Session* session, const std::string& relative, bool follow,
+                             struct stat* st);
+
+// The record of an open descriptor; made if there is none and the file is in the tree.
+Result<FileRecord*> RecordOf(Session* session, int fd, const struct stat& st,
+                             const std::string& relative, bool* created);
+
+}  // namespace capio
+
+#endif  // CAPIO_CLIENT_FILE_H_

@@ -1,0 +1,224 @@
+#include "client/namespace.h"
+
+#include <fcntl.h>
+
+#include "capio/capio.h"
+#include "client/file.h"
+#include "os/paths.h"
+#include "store/waits.h"
+
+namespace capio {
+namespace {
+
+// The record of a path's regular file, or null: none yet, or not one of ours.
+Result<FileRecord*> FindRecord(Session* session, const std::string& relative, Layer layer,
+                               bool make) {
+  Store& store = session->store();
+  Fd fd(os().OpenAt(store.layers->DirOf(layer), At(relative), O_PATH, 0));
+  if (!fd.valid()) return static_cast<FileRecord*>(nullptr);
+  struct stat st = {};
+  if (os().Fstat(fd.get(), &st) < 0 || !S_ISREG(st.st_mode)) {
+    return static_cast<FileRecord*>(nullptr);
+  }
+  if (make && layer == Layer::kTree) {
+    bool created = false;
+    return RecordOf(session, fd.get(), st, relative, &created);
+  }
+  FileIdentity id;
+  if (os().Identity(fd.get(), st, &id) < 0) return static_cast<FileRecord*>(nullptr);
+  return store.records->Find(id);
+}
+
+// A consumer's change of a declared output waits until it is there.
+Status AwaitIfDeclared(Session* session, const std::string& relative) {
+  auto rule = session->RuleOf(relative);
+  if (!rule->declared() || session->DeclaredProducer(*rule)) return Status::Ok();
+  struct stat st = {};
+  return AwaitExistence(session, relative, false, &st).status();
+}
+
+Status CopyAcross(int from_dir, const std::string& from, int to_dir, const std::string& to) {
+  Fd source(os().OpenAt(from_dir, At(from), O_RDONLY | O_NOFOLLOW, 0));
+  if (!source.valid()) return Status::Error(-source.get());
+  struct stat st = {};
+  if (int error = os().Fstat(source.get(), &st); error < 0) return Status::Error(-error);
+  if (!S_ISREG(st.st_mode)) {
+    return Status::Error(EXDEV, "only regular files can be renamed across the border of CAPIO_DIR");
+  }
+  size_t cut = to.rfind('/');
+  std::string temporary = (cut == std::string::npos ? "" : to.substr(0, cut + 1)) + ".capio-" +
+                          std::to_string(os().Random());
+  Fd copy(os().OpenAt(to_dir, temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600));
+  if (!copy.valid()) return Status::Error(-copy.get());
+  Status status = CopyBytes(source.get(), copy.get());
+  const struct timespec times[2] = {st.st_atim, st.st_mtim};
+  (void)os().Futimens(copy.get(), times);
+  (void)os().Fchmod(copy.get(), st.st_mode & 07777);
+  if (status.ok()) {
+    int error = os().RenameAt(to_dir, temporary.c_str(), to_dir, to.c_str());
+    if (error < 0) status = Status::Error(-error);
+  }
+  if (!status.ok()) (void)os().UnlinkAt(to_dir, temporary.c_str(), 0);
+  return status;
+}
+
+}  // namespace
+
+Result<std::string> Resolve(Session* session, const std::string& relative, Purpose purpose,
+                            bool follow) {
+  CAPIO_RETURN_IF_ERROR(session->Ensure());
+  Store& store = session->store();
+  if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
+  auto backing = [&](Layer layer) {
+    const std::string& root = layer == Layer::kTree ? store.path + "/tree" : session->dir();
+    return relative.empty() ? root : root + "/" + relative;
+  };
+  struct stat st = {};
+  if (relative.empty()) return backing(Layer::kReal);
+  if (purpose == Purpose::kCreate) {
+    if (store.layers->InReal(relative, &st) && !store.layers->InTree(relative, &st)) {
+      return backing(Layer::kReal);
+    }
+    CAPIO_RETURN_IF_ERROR(store.layers->MakeParents(relative));
+    return backing(Layer::kTree);
+  }
+  if (purpose == Purpose::kLookup) {
+    auto layer = store.layers->Find(relative, &st, follow);
+    if (!layer.ok()) return layer.status();
+    return backing(*layer);
+  }
+  auto layer = AwaitExistence(session, relative, follow, &st);
+  if (!layer.ok()) return layer.status();
+  if (purpose == Purpose::kContent && S_ISREG(st.st_mode)) {
+    auto record = FindRecord(session, relative, *layer, true);
+    if (!record.ok()) return record.status();
+    if (*record != nullptr && !session->Produces(*session->RuleOf(relative), *record)) {
+      CAPIO_RETURN_IF_ERROR(session->WaitForCommit(*record));
+    }
+  }
+  return backing(*layer);
+}
+
+Status StatPath(Session* session, const std::string& relative, bool follow, struct stat* st) {
+  auto path = Resolve(session, relative, Purpose::kContent, follow);
+  if (!path.ok()) return path.status();
+  int error = os().FstatAt(AT_FDCWD, path->c_str(), st, follow ? 0 : AT_SYMLINK_NOFOLLOW);
+  return error < 0 ? Status::Error(-error) : Status::Ok();
+}
+
+Status MakeDirectory(Session* session, const std::string& relative, mode_t mode) {
+  CAPIO_RETURN_IF_ERROR(session->Ensure());
+  if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
+  if (relative.empty()) return Status::Error(EEXIST);
+  CAPIO_RETURN_IF_ERROR(session->store().layers->Mkdir(relative, mode));
+  session->NoticePath(relative);
+  return Status::Ok();
+}
+
+Status RemoveDirectory(Session* session, const std::string& relative) {
+  CAPIO_RETURN_IF_ERROR(session->Ensure());
+  if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
+  if (relative.empty()) return Status::Error(EBUSY);
+  CAPIO_RETURN_IF_ERROR(AwaitIfDeclared(session, relative));
+  return session->store().layers->Rmdir(relative);
+}
+
+Status RemoveFile(Session* session, const std::string& relative) {
+  CAPIO_RETURN_IF_ERROR(session->Ensure());
+  if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
+  CAPIO_RETURN_IF_ERROR(AwaitIfDeclared(session, relative));
+  return session->store().layers->Unlink(relative);
+}
+
+Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to) {
+  CAPIO_RETURN_IF_ERROR(session->Ensure());
+  Store& store = session->store();
+  if (from.managed) CAPIO_RETURN_IF_ERROR(AwaitIfDeclared(session, from.relative));
+  if (from.managed && to.managed) {
+    struct stat st = {};
+    auto layer = store.layers->Find(from.relative, &st, false);
+    if (!layer.ok()) return layer.status();
+    auto record = FindRecord(session, from.relative, *layer, true);
+    if (!record.ok()) return record.status();
+    // Record first: who opens the new name must find the rule that holds there.
+    if (*record != nullptr) {
+      CAPIO_RETURN_IF_ERROR(store.records->Rename(
+          *record, to.relative, session->RuleForNew(*session->RuleOf(to.relative))));
+    }
+    Status renamed = store.layers->Rename(from.relative, to.relative);
+    if (!renamed.ok()) {
+      if (*record != nullptr) {
+        (void)store.records->Rename(*record, from.relative, *session->RuleOf(from.relative));
+      }
+      return renamed;
+    }
+    if (S_ISDIR(st.st_mode)) {
+      for (WaitWord& word : store.segment->header().path_words) WakeAll(&word);
+    }
+    session->NoticePath(from.relative);
+    session->NoticePath(to.relative);
+    if (*record != nullptr) (void)session->Evaluate(*record, -1);
+    return Status::Ok();
+  }
+  if (from.managed) {
+    struct stat st = {};
+    auto layer = store.layers->Find(from.relative, &st, false);
+    if (!layer.ok()) return layer.status();
+    if (*layer == Layer::kReal) {
+      int error = os().RenameAt(store.real.get(), from.relative.c_str(), AT_FDCWD, to.path.c_str());
+      return error < 0 ? Status::Error(-error) : Status::Ok();
+    }
+    CAPIO_RETURN_IF_ERROR(CopyAcross(store.tree.get(), from.relative, AT_FDCWD, to.path));
+    return store.layers->Unlink(from.relative);
+  }
+  // From outside: the file lies beside its new name already (x.tmp -> x), or comes from elsewhere.
+  struct stat st = {};
+  if (int error = os().FstatAt(AT_FDCWD, from.path.c_str(), &st, AT_SYMLINK_NOFOLLOW); error < 0) {
+    return Status::Error(-error);
+  }
+  if (S_ISREG(st.st_mode)) {
+    Fd fd(os().OpenAt(AT_FDCWD, from.path.c_str(), O_PATH | O_NOFOLLOW, 0));
+    bool created = false;
+    FileIdentity id;
+    if (fd.valid() && os().Identity(fd.get(), st, &id) == 0) {
+      auto record = store.records->FindOrCreate(
+          id, to.relative, session->RuleForNew(*session->RuleOf(to.relative)), &created);
+      if (!record.ok()) return record.status();
+      uint64_t growing = MakeStatus(1, kGrowing);
+      // It was written where nobody watches; under its new name it is whole.
+      if (created) {
+        (void)(*record)->status.compare_exchange_strong(growing, MakeStatus(1, kCommitted));
+      }
+    }
+  }
+  int error = os().RenameAt(AT_FDCWD, from.path.c_str(), store.real.get(), to.relative.c_str());
+  if (error == -ENOENT || error == -EXDEV) {
+    // Its directory exists only in the store, or it lies on another file system.
+    if (S_ISDIR(st.st_mode)) return Status::Error(EXDEV);
+    CAPIO_RETURN_IF_ERROR(store.layers->MakeParents(to.relative));
+    std::string scratch = "x" + std::to_string(os().Random());
+    CAPIO_RETURN_IF_ERROR(CopyAcross(AT_FDCWD, from.path, store.scratch.get(), scratch));
+    Fd copy(os().OpenAt(store.scratch.get(), scratch.c_str(), O_RDONLY, 0));
+    struct stat copy_st = {};
+    if (copy.valid() && os().Fstat(copy.get(), &copy_st) == 0) {
+      bool created = false;
+      auto record = RecordOf(session, copy.get(), copy_st, to.relative, &created);
+      if (!record.ok()) return record.status();
+      uint64_t growing = MakeStatus(1, kGrowing);
+      (void)(*record)->status.compare_exchange_strong(growing, MakeStatus(1, kCommitted));
+      error = os().RenameAt(store.scratch.get(), scratch.c_str(), store.tree.get(),
+                            to.relative.c_str());
+      if (error == 0) {
+        (void)os().UnlinkAt(AT_FDCWD, from.path.c_str(), 0);
+        if (((*record)->flags.load() & kFilePermanent) != 0) session->NoticeFile(*record);
+      }
+    }
+  } else if (error == 0 && store.layers->InTree(to.relative, &st)) {
+    // A file of that name in the tree would hide it.
+    (void)os().UnlinkAt(store.tree.get(), to.relative.c_str(), 0);
+  }
+  session->NoticePath(to.relative);
+  return error < 0 ? Status::Error(-error) : Status::Ok();
+}
+
+}  // namespace capio

@@ -1,0 +1,805 @@
+#include "client/session.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
+#include "capio/capio.h"
+#include "client/server_launch.h"
+#include "os/paths.h"
+#include "store/probe.h"
+#include "store/waits.h"
+
+namespace capio {
+namespace {
+
+constexpr int64_t kFirstSleepNs = 50'000'000;
+constexpr int64_t kLongestSleepNs = 1'000'000'000;
+constexpr size_t kRuleCacheMax = 1 << 16;
+
+std::atomic<uint64_t> fork_epoch{0};
+std::atomic<uint64_t> forks_done{0};
+std::atomic<uint64_t> process_key{0};
+
+void InParent() { forks_done.fetch_add(1, std::memory_order_acq_rel); }
+void InChild() {
+  fork_epoch.fetch_add(1, std::memory_order_acq_rel);
+  process_key.store(0, std::memory_order_release);
+}
+
+struct ForkHooks {
+  ForkHooks() { (void)::pthread_atfork(nullptr, &InParent, &InChild); }
+};
+const ForkHooks fork_hooks;
+
+uint64_t ProcessKey() {
+  uint64_t key = process_key.load(std::memory_order_acquire);
+  while (key == 0) {
+    uint64_t fresh = os().Random() | 1;
+    if (process_key.compare_exchange_strong(key, fresh)) return fresh;
+  }
+  return key;
+}
+
+// One wait of the calling thread, over all the slices it is cut into.
+struct WaitClock {
+  std::string what;
+  int64_t since = 0;
+  int64_t last = 0;
+  int64_t sleep = kFirstSleepNs;
+  int64_t slice = 0;
+  int64_t next_warning = 0;
+  std::string ended;  // the path whose producers were seen to have ended
+  std::string needs;
+};
+thread_local WaitClock wait_clock;
+
+int64_t SecondsSetting(const char* name, int64_t fallback) {
+  const char* text = ::getenv(name);
+  if (text == nullptr || *text == '\0') return fallback;
+  char* end = nullptr;
+  double value = ::strtod(text, &end);
+  if (*end != '\0' || value < 0) return fallback;
+  return static_cast<int64_t>(value * 1e9);
+}
+
+void Say(const std::string& text) {
+  std::string line = "pycapio: " + text + "\n";
+  (void)os().Write(STDERR_FILENO, line.data(), line.size());
+}
+
+Status Translated(int code, const std::string& sentence) { return Status::Error(code, sentence); }
+
+pid_t ParentOfPid(pid_t pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  Fd fd(os().OpenAt(AT_FDCWD, path, O_RDONLY, 0));
+  if (!fd.valid()) return 0;
+  char buf[512];
+  ssize_t n = os().Read(fd.get(), buf, sizeof buf - 1);
+  if (n <= 0) return 0;
+  buf[n] = '\0';
+  const char* after = strrchr(buf, ')');  // the name may hold anything
+  int parent = 0;
+  return after != nullptr && sscanf(after + 1, " %*c %d", &parent) == 1 ? parent : 0;
+}
+
+}  // namespace
+
+uint64_t ForkEpoch() { return fork_epoch.load(std::memory_order_acquire); }
+uint64_t ForksDone() { return forks_done.load(std::memory_order_acquire); }
+const std::string& LastWaitNeeds() { return wait_clock.needs; }
+
+// ---- attaching --------------------------------------------------------------------------------------
+
+Result<std::shared_ptr<Session>> Session::Open(const SessionConfig& config) {
+  std::shared_ptr<Session> session(new Session(config));
+  auto dir = AbsolutePath(config.capio_dir);
+  if (!dir.ok()) return Translated(dir.code(), "CAPIO_DIR '" + config.capio_dir + "' is no path");
+  session->dir_ = *dir;
+  char* resolved = ::realpath(dir->c_str(), nullptr);
+  if (resolved == nullptr) {
+    return Translated(errno, "CAPIO_DIR '" + config.capio_dir + "': " + strerror(errno));
+  }
+  session->real_dir_ = resolved;
+  ::free(resolved);
+  struct stat st = {};
+  if (os().FstatAt(AT_FDCWD, session->real_dir_.c_str(), &st, 0) == 0 && !S_ISDIR(st.st_mode)) {
+    return Translated(ENOTDIR, "CAPIO_DIR '" + config.capio_dir + "' is not a directory");
+  }
+  if (config.workflow.empty()) return Translated(EINVAL, "the workflow name is empty");
+  if (config.app.empty() || config.app.size() >= kAppNameMax) {
+    return Translated(EINVAL, "an app name must have 1 to 127 bytes");
+  }
+  if (!config.config_path.empty()) {
+    Fd fd(os().OpenAt(AT_FDCWD, config.config_path.c_str(), O_RDONLY, 0));
+    if (!fd.valid()) {
+      return Translated(-fd.get(), "cannot read the CAPIO-CL file '" + config.config_path +
+                                       "': " + strerror(-fd.get()));
+    }
+    char buf[1 << 14];
+    ssize_t n = 0;
+    while ((n = os().Read(fd.get(), buf, sizeof buf)) > 0) {
+      session->config_text_.append(buf, static_cast<size_t>(n));
+    }
+    if (n < 0) {
+      return Translated(static_cast<int>(-n), "cannot read the CAPIO-CL file '" +
+                                                  config.config_path + "': " +
+                                                  strerror(static_cast<int>(-n)));
+    }
+  }
+  CAPIO_RETURN_IF_ERROR(session->Connect());
+  session->fork_epoch_.store(ForkEpoch());
+  return session;
+}
+
+Session::~Session() {
+  if (fork_epoch_.load() == ForkEpoch()) Finish();
+}
+
+// Finds or makes the store and a server for it, and attaches.
+Status Session::Connect() {
+  ServerLaunch launch;
+  launch.server_path = config_.server_path;
+  launch.workflow = config_.workflow;
+  launch.capio_dir = real_dir_;
+  launch.config_path = config_.config_path;
+  launch.resolve_prefix = config_.resolve_prefix;
+  launch.await_ms = config_.await_server_ms;
+  launch.silent = (config_.flags & CAPIO_SESSION_SILENT) != 0;
+  launch.persist = (config_.flags & CAPIO_SESSION_PERSIST) != 0;
+  launch.resume = (config_.flags & CAPIO_SESSION_RESUME) != 0;
+  int64_t deadline = os().MonotonicNs() + int64_t{config_.await_server_ms} * 1'000'000;
+  for (;;) {
+    auto store = Store::Open(config_.workflow);
+    if (!store.ok() && store.code() != ENOENT) return store.status();
+    bool closing = false;
+    if (store.ok()) {
+      store_ = store.take();
+      CAPIO_RETURN_IF_ERROR(CheckSameWorkflow());
+      closing = store_->segment->header().phase.load() != kPhaseRunning;
+      if (!closing && store_->Served()) {
+        Status s = AttachOnce();
+        if (s.ok()) {
+          SayHello();
+          return s;
+        }
+        if (s.code() != ESTALE) return s;
+        closing = true;
+      }
+    }
+    if (closing && store_->Served()) {
+      // The server is on its way out: its end closes our connection.
+      Fd socket = store_->ConnectToServer();
+      int64_t left = (deadline - os().MonotonicNs()) / 1'000'000;
+      if (left <= 0) {
+        return Translated(ETIMEDOUT, "the server of workflow '" + config_.workflow +
+                                         "' is still ending; run again in a moment");
+      }
+      if (socket.valid()) (void)os().Poll(socket.get(), POLLIN | POLLRDHUP, left);
+      continue;
+    }
+    store_.reset();
+    CAPIO_RETURN_IF_ERROR(LaunchServer(launch));
+    if (os().MonotonicNs() > deadline + 10'000'000'000) {
+      return Translated(ETIMEDOUT, "no server for workflow '" + config_.workflow +
+                                       "' stays up; see the log in its store");
+    }
+  }
+}
+
+Status Session::CheckSameWorkflow() const {
+  struct stat ours = {};
+  struct stat theirs = {};
+  const Header& header = store_->segment->header();
+  if (os().FstatAt(AT_FDCWD, real_dir_.c_str(), &ours, 0) < 0 ||
+      os().Fstat(store_->real.get(), &theirs) < 0 || ours.st_ino != theirs.st_ino ||
+      ours.st_dev != theirs.st_dev) {
+    return Translated(EBUSY, "workflow '" + config_.workflow + "' is running on CAPIO_DIR " +
+                                 header.capio_dir + ", not on " + real_dir_ +
+                                 "; give this one another workflow name");
+  }
+  if (!config_.config_path.empty() && HashString(config_text_) != header.config_hash) {
+    return Translated(EBUSY, "workflow '" + config_.workflow + "' is running with another " +
+                                 (store_->HasConfig() ? "" : "(no) ") +
+                                 "CAPIO-CL file than '" + config_.config_path +
+                                 "'; let it end first, or use another workflow name");
+  }
+  return Status::Ok();
+}
+
+bool Session::IsRoot() const {
+  const Header& header = store_->segment->header();
+  uint32_t used = header.slots_used.load(std::memory_order_acquire);
+  std::unordered_set<pid_t> peers;
+  for (uint32_t slot = 1; slot < used; ++slot) {
+    const Client& client = header.clients[slot];
+    if (client.state.load(std::memory_order_acquire) == kSlotAttached &&
+        client.app.load() == app_ && store_->locks->Held(slot)) {
+      peers.insert(client.pid.load());
+    }
+  }
+  peers.erase(::getpid());
+  if (peers.empty()) return true;
+  pid_t pid = ::getpid();
+  for (int depth = 0; depth < 64 && pid > 1; ++depth) {
+    pid = ParentOfPid(pid);
+    if (peers.count(pid) != 0) return false;
+  }
+  return true;
+}
+
+// ESTALE: the store is going away; look again.
+Status Session::AttachOnce() {
+  auto app = store_->AppIndex(config_.app);
+  if (!app.ok()) return app.status();
+  app_ = *app;
+  Header& header = store_->segment->header();
+  bool root = IsRoot();
+  for (uint32_t slot = 1; slot < kMaxClients; ++slot) {
+    Client& client = header.clients[slot];
+    if (client.state.load(std::memory_order_acquire) != kSlotFree) continue;
+    if (!store_->locks->Take(slot)) continue;
+    // A client that attached and died between the two looks is for the server to settle first.
+    if (client.state.load(std::memory_order_acquire) != kSlotFree) {
+      store_->locks->Drop(slot);
+      continue;
+    }
+    client.flags.store(root ? kClientRoot : 0u);
+    client.app.store(app_);
+    client.pid.store(::getpid());
+    client.process.store(ProcessKey());
+    client.cells.store(0);
+    client.threads.store(0);
+    uint32_t used = header.slots_used.load();
+    while (used <= slot && !header.slots_used.compare_exchange_weak(used, slot + 1)) {
+    }
+    slot_ = slot;
+    epoch_ = client.epoch.load(std::memory_order_acquire);
+    client.state.store(kSlotAttached, std::memory_order_seq_cst);
+    // Slot first, then this look: a server that closes takes all slots after it has set the phase.
+    if (header.phase.load(std::memory_order_seq_cst) != kPhaseRunning || !store_->Linked()) {
+      client.state.store(kSlotFree);
+      store_->locks->Drop(slot);
+      return Status::Error(ESTALE);
+    }
+    header.apps[app_].outcome.store(kAppStarted, std::memory_order_release);
+    uint32_t set = 0;
+    if ((config_.flags & CAPIO_SESSION_TEARDOWN) != 0) set |= kTeardown;
+    if ((config_.flags & CAPIO_SESSION_PERSIST) != 0) set |= kPersistAll;
+    if ((config_.flags & CAPIO_SESSION_RESUME) != 0) set |= kResume;
+    if (set != 0) header.flags.fetch_or(set);
+    return Status::Ok();
+  }
+  return Translated(EAGAIN, "workflow '" + config_.workflow +
+                                "' has no free client slot (1023 processes at once are its limit)");
+}
+
+void Session::SayHello() {
+  Fd socket = store_->ConnectToServer();
+  std::lock_guard<std::mutex> guard(mutex_);
+  socket_ = std::move(socket);
+  if (!socket_.valid()) return;
+  std::string frame = EncodeMessage({MessageType::kHello, slot_, epoch_, 0, ""});
+  (void)os().Send(socket_.get(), frame.data(), frame.size(), MSG_DONTWAIT);
+}
+
+void Session::Send(const Message& message) {
+  std::string frame = EncodeMessage(message);
+  int fd = -1;
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    fd = socket_.get();
+  }
+  if (fd >= 0 && os().Send(fd, frame.data(), frame.size(), MSG_DONTWAIT) >= 0) return;
+  // Its socket is full, or it is gone: it must look at everything when it can.
+  store_->segment->header().flags.fetch_or(kRescan);
+}
+
+// Starts a server if there is none, and tells it (or its successor) who we are.
+void Session::ReviveServer() {
+  if (store_->Served()) {
+    bool connected = false;
+    {
+      std::lock_guard<std::mutex> guard(mutex_);
+      connected = socket_.valid() && (os().Poll(socket_.get(), POLLIN | POLLRDHUP, 0) &
+                                      (POLLHUP | POLLRDHUP | POLLERR)) == 0;
+    }
+    if (!connected) SayHello();
+    return;
+  }
+  ServerLaunch launch;
+  launch.server_path = config_.server_path;
+  launch.workflow = config_.workflow;
+  launch.capio_dir = real_dir_;
+  launch.config_path = config_.config_path;
+  launch.resolve_prefix = config_.resolve_prefix;
+  launch.await_ms = config_.await_server_ms;
+  launch.silent = (config_.flags & CAPIO_SESSION_SILENT) != 0;
+  if (Status s = LaunchServer(launch); s.ok()) {
+    SayHello();
+  } else {
+    Warn("revive", std::string("the CAPIO server has ended and cannot be started again: ") +
+                       s.text());
+  }
+}
+
+Status Session::Ensure() {
+  if (fork_epoch_.load(std::memory_order_acquire) == ForkEpoch()) [[likely]] {
+    return Status::Ok();
+  }
+  // The only thread of a new process, or threads it has started since: the first one attaches.
+  static std::mutex attach_mutex;
+  std::lock_guard<std::mutex> guard(attach_mutex);
+  if (fork_epoch_.load() == ForkEpoch()) return Status::Ok();
+  store_->locks->ForgetAll();
+  {
+    std::lock_guard<std::mutex> inner(mutex_);
+    cells_.clear();
+    idle_threads_.clear();
+    socket_.reset();
+  }
+  if (!ended()) {
+    Status s = AttachOnce();
+    if (s.code() == ESTALE) s = Translated(ESTALE, "the workflow ended while this process was starting");
+    CAPIO_RETURN_IF_ERROR(s);
+    SayHello();
+  }
+  fork_epoch_.store(ForkEpoch(), std::memory_order_release);
+  return Status::Ok();
+}
+
+// ---- the end ----------------------------------------------------------------------------------------
+
+void Session::Goodbye(bool bad) {
+  if (ended() || fork_epoch_.load() != ForkEpoch()) return;
+  store_->segment->header().clients[slot_].flags.fetch_or(bad ? kClientBad : kClientClean);
+}
+
+void Session::GoodbyeChild(int64_t pid) {
+  Header& header = store_->segment->header();
+  uint32_t used = header.slots_used.load(std::memory_order_acquire);
+  for (uint32_t slot = 1; slot < used; ++slot) {
+    Client& client = header.clients[slot];
+    if (client.state.load(std::memory_order_acquire) == kSlotAttached && client.pid.load() == pid &&
+        client.app.load() == app_) {
+      client.flags.fetch_or(kClientClean);
+    }
+  }
+}
+
+void Session::FailAbandoned() {
+  if (fork_epoch_.load() != ForkEpoch()) return;
+  std::vector<Cell*> cells;
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    for (auto& [record, cell] : cells_) cells.push_back(cell);
+  }
+  for (Cell* cell : cells) {
+    if (cell->abandoned.load() == 0) continue;
+    FileRecord* record = store_->records->At(cell->record);
+    if (store_->judge->Fail(record, kFailureBadEnd, app_, ::getpid())) NoticeFile(record);
+  }
+}
+
+void Session::Finish() {
+  if (ended_.exchange(true)) return;
+  if (fork_epoch_.load() != ForkEpoch()) return;
+  Client& client = store_->segment->header().clients[slot_];
+  if ((client.flags.load() & (kClientClean | kClientBad)) == 0) {
+    client.flags.fetch_or(kClientClean);
+  }
+  std::vector<FileRecord*> mine;
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    for (auto& [record, cell] : cells_) mine.push_back(store_->records->At(cell->record));
+  }
+  store_->locks->Drop(slot_);
+  // What our end commits we seal ourselves: nobody has to wait for a busy server.
+  for (FileRecord* record : mine) {
+    bool sealed = false;
+    (void)store_->judge->Evaluate(record, -1, &sealed);
+  }
+}
+
+Status Session::AwaitSafe(uint32_t wait_ms) {
+  Fd socket;
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    socket = std::move(socket_);
+  }
+  if (!socket.valid() || fork_epoch_.load() != ForkEpoch()) return Status::Ok();
+  std::string frame = EncodeMessage({MessageType::kBye, slot_, epoch_, wait_ms > 0 ? 1u : 0u, ""});
+  if (os().Send(socket.get(), frame.data(), frame.size(), MSG_DONTWAIT) < 0 || wait_ms == 0) {
+    return Status::Ok();
+  }
+  int64_t deadline = os().MonotonicNs() + int64_t{wait_ms} * 1'000'000;
+  // A server that is alive answers at once; then the wait is for the disk, and as long as it takes.
+  bool working = false;
+  for (;;) {
+    int64_t left = working ? INT32_MAX : (deadline - os().MonotonicNs()) / 1'000'000;
+    int events = left <= 0 ? 0 : os().Poll(socket.get(), POLLIN, left);
+    if (events == -EINTR) continue;
+    if (events <= 0) {
+      Say("capio_server (pid " +
+          std::to_string(store_->segment->header().server_pid.load()) +
+          ") does not answer; what this step wrote goes to CAPIO_DIR when it does");
+      return Status::Error(ETIMEDOUT);
+    }
+    std::array<std::byte, kMaxFrame> buf;
+    ssize_t n = os().Recv(socket.get(), buf.data(), buf.size(), 0);
+    if (n == -EINTR || n == -EAGAIN) continue;
+    if (n <= 0) return Status::Ok();  // the server has ended, after writing everything back
+    auto message = DecodeMessage(std::span(buf).first(static_cast<size_t>(n)));
+    if (!message.ok()) return message.status();
+    if (message->type == MessageType::kWorking) working = true;
+    if (message->type == MessageType::kNote) Say(message->text);
+    if (message->type == MessageType::kDone) return Status::Ok();
+  }
+}
+
+void Session::SetFlags(uint32_t set, uint32_t clear) {
+  Header& header = store_->segment->header();
+  if ((set & CAPIO_SESSION_TEARDOWN) != 0) header.flags.fetch_or(kTeardown);
+  if ((clear & CAPIO_SESSION_TEARDOWN) != 0) header.flags.fetch_and(~uint32_t{kTeardown});
+  if ((set & CAPIO_SESSION_PERSIST) != 0) header.flags.fetch_or(kPersistAll);
+  config_.flags = (config_.flags | set) & ~clear;
+}
+
+// ---- names and rules --------------------------------------------------------------------------------
+
+Result<std::string> Session::Relative(std::string_view path) const {
+  auto absolute = AbsolutePath(path);
+  if (!absolute.ok()) return absolute.status();
+  std::string relative;
+  if (!PathBelow(*absolute, dir_, &relative) && !PathBelow(*absolute, real_dir_, &relative)) {
+    return Status::Error(CAPIO_UNMANAGED);
+  }
+  if (relative == ".capio" || relative.rfind(".capio/", 0) == 0) {
+    return Status::Error(CAPIO_UNMANAGED);
+  }
+  return relative;
+}
+
+std::shared_ptr<const Rule> Session::RuleOf(const std::string& relative) {
+  static const auto kDefault = std::make_shared<const Rule>();
+  if (store_->rules.empty()) return kDefault;
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    auto found = rule_cache_.find(relative);
+    if (found != rule_cache_.end()) return found->second;
+  }
+  auto rule = std::make_shared<const Rule>(store_->RuleOf(relative));
+  std::lock_guard<std::mutex> guard(mutex_);
+  if (rule_cache_.size() >= kRuleCacheMax) rule_cache_.clear();
+  return rule_cache_.emplace(relative, std::move(rule)).first->second;
+}
+
+Rule Session::RuleForNew(const Rule& rule) const {
+  Rule mine = rule;
+  if ((config_.flags & CAPIO_SESSION_PERSIST) != 0 && !store_->HasConfig()) mine.permanent = true;
+  return mine;
+}
+
+bool Session::DeclaredProducer(const Rule& rule) const {
+  return std::find(rule.producers.begin(), rule.producers.end(), app_) != rule.producers.end();
+}
+
+bool Session::Produces(const Rule& rule, const FileRecord* record) {
+  if (DeclaredProducer(rule)) return true;
+  if (record == nullptr) return false;
+  bool wrote = false;
+  store_->records->ForEachCell(record, [&](const Cell* cell) {
+    if (cell->app == app_ && OpensOf(cell->word.load(std::memory_order_acquire)) > 0) wrote = true;
+  });
+  return wrote;
+}
+
+bool Session::RealCounts(const struct stat& st, const std::string& relative) const {
+  const Header& header = store_->segment->header();
+  if ((header.flags.load() & kResume) != 0) return true;
+  int64_t changed = st.st_mtim.tv_sec * INT64_C(1'000'000'000) + st.st_mtim.tv_nsec;
+  if (changed < header.stamp_ns) return false;
+  // Made in this run by a tool that knows nothing of CAPIO: complete when nobody has it open for writing.
+  return S_ISDIR(st.st_mode) ||
+         ProbeWritersAt(store_->real.get(), relative.c_str()) != Writers::kSome;
+}
+
+Result<Cell*> Session::CellFor(FileRecord* record) {
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    auto found = cells_.find(record);
+    if (found != cells_.end()) return found->second;
+  }
+  auto cell = store_->records->AddCell(record, slot_, epoch_, app_);
+  if (!cell.ok()) return cell;
+  std::lock_guard<std::mutex> guard(mutex_);
+  // Another thread may have been faster: its cell is the one that counts, ours stays at zero.
+  return cells_.emplace(record, *cell).first->second;
+}
+
+FileState Session::Evaluate(FileRecord* record, int read_only) {
+  bool sealed = false;
+  FileState state = store_->judge->Evaluate(record, read_only, &sealed);
+  if (state == kClosing || (sealed && (record->flags.load() & kFilePermanent) != 0)) {
+    NoticeFile(record);
+  }
+  return state;
+}
+
+void Session::NoticePath(const std::string& relative) {
+  WakeAll(store_->records->PathWord(relative));
+}
+
+void Session::NoticeFile(const FileRecord* record) {
+  Send({MessageType::kFile, slot_, epoch_, store_->records->OffsetOf(record), ""});
+}
+
+void Session::Warn(const std::string& key, const std::string& text) {
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    if (!warned_.insert(key).second) return;
+  }
+  Say("warning: " + text);
+}
+
+// ---- thread slots -----------------------------------------------------------------------------------
+
+ThreadSlot* Session::TakeThreadSlot() {
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    if (!idle_threads_.empty()) {
+      ThreadSlot* slot = idle_threads_.back();
+      idle_threads_.pop_back();
+      return slot;
+    }
+  }
+  auto offset = store_->segment->Allocate(sizeof(ThreadSlot));
+  if (!offset.ok()) return nullptr;
+  auto* slot = store_->segment->At<ThreadSlot>(*offset);
+  std::atomic<uint64_t>& head = store_->segment->header().clients[slot_].threads;
+  uint64_t first = head.load(std::memory_order_acquire);
+  do {
+    slot->next.store(first, std::memory_order_relaxed);
+  } while (!head.compare_exchange_weak(first, *offset, std::memory_order_acq_rel));
+  return slot;
+}
+
+void Session::ReturnThreadSlot(ThreadSlot* slot) {
+  std::lock_guard<std::mutex> guard(mutex_);
+  idle_threads_.push_back(slot);
+}
+
+Activity::Activity(Session* session, ThreadActivity activity, std::string_view name,
+                   uint32_t needed_app)
+    : session_(session), slot_(session->TakeThreadSlot()) {
+  if (slot_ == nullptr) return;
+  size_t kept = std::min<size_t>(name.size(), kThreadNameMax);
+  memcpy(slot_->name, name.data(), kept);
+  slot_->name_size.store(static_cast<uint32_t>(name.size()), std::memory_order_relaxed);
+  slot_->name_hash.store(HashString(name), std::memory_order_relaxed);
+  slot_->needed_app.store(needed_app, std::memory_order_relaxed);
+  slot_->since_ns.store(os().MonotonicNs(), std::memory_order_relaxed);
+  slot_->activity.store(activity, std::memory_order_seq_cst);
+}
+
+Activity::~Activity() {
+  if (slot_ == nullptr) return;
+  slot_->activity.store(kIdle, std::memory_order_release);
+  session_->ReturnThreadSlot(slot_);
+}
+
+// ---- waiting ----------------------------------------------------------------------------------------
+
+std::vector<uint32_t> Session::ProvidersOf(const FileRecord* record) {
+  std::vector<uint32_t> apps;
+  store_->records->ForEachCell(record, [&](const Cell* cell) {
+    if (std::find(apps.begin(), apps.end(), cell->app) == apps.end()) apps.push_back(cell->app);
+  });
+  if (apps.empty()) {
+    auto rule = RuleOf(store_->records->NameOf(record));
+    apps.assign(rule->producers.begin(), rule->producers.end());
+  }
+  return apps;
+}
+
+std::string Session::Describe(const std::vector<uint32_t>& apps) const {
+  const Header& header = store_->segment->header();
+  std::string out;
+  for (uint32_t app : apps) {
+    if (!out.empty()) out += "; ";
+    out += "app '" + store_->AppName(app) + "' ";
+    int32_t failed = 0;
+    switch (store_->judge->StandingOf(app, &failed)) {
+      case Standing::kNotStarted:
+        out += "has not started";
+        break;
+      case Standing::kEnded:
+        out += "has ended";
+        break;
+      case Standing::kFailed:
+        out += "has failed";
+        break;
+      case Standing::kRunning: {
+        out += "is running as pid";
+        uint32_t used = header.slots_used.load();
+        for (uint32_t slot = 1; slot < used; ++slot) {
+          const Client& client = header.clients[slot];
+          if (client.state.load() == kSlotAttached && client.app.load() == app &&
+              store_->locks->Held(slot)) {
+            out += " " + std::to_string(client.pid.load());
+            for (auto* thread = store_->segment->At<ThreadSlot>(client.threads.load());
+                 thread != nullptr; thread = store_->segment->At<ThreadSlot>(thread->next.load())) {
+              if (thread->activity.load() < kWaitingPath) continue;
+              size_t n = std::min<size_t>(thread->name_size.load(), kThreadNameMax);
+              out += " (itself waiting for " + std::string(thread->name, n) + ")";
+              break;
+            }
+          }
+        }
+        break;
+      }
+    }
+  }
+  return out.empty() ? "no app is known to provide it" : out;
+}
+
+Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity,
+                      const std::string& name, const std::vector<uint32_t>& apps,
+                      bool* timed_out) {
+  WaitClock& clock = wait_clock;
+  int64_t now = os().MonotonicNs();
+  // The same wait goes on if the caller came straight back after a slice.
+  if (clock.what != name || now - clock.last > 500'000'000) {
+    clock = WaitClock();
+    clock.what = name;
+    clock.since = now;
+    clock.next_warning = now + SecondsSetting("CAPIO_WAIT_WARN", 10'000'000'000);
+  }
+  int64_t limit = SecondsSetting("CAPIO_WAIT_TIMEOUT", 0);
+  if (limit > 0 && now - clock.since >= limit) {
+    clock.what.clear();
+    return Translated(ETIMEDOUT, "waited " + std::to_string(limit / 1'000'000'000) +
+                                     " s (CAPIO_WAIT_TIMEOUT): " + Describe(apps));
+  }
+  if (now >= clock.next_warning) {
+    const char* what = activity == kWaitingPath     ? "to exist"
+                       : activity == kWaitingCommit ? "to be complete"
+                                                    : "to have more bytes";
+    Say("waiting " + std::to_string((now - clock.since) / 1'000'000'000) + " s for " + dir_ + "/" +
+        name + " " + what + ": " + Describe(apps));
+    clock.next_warning = now + 2 * std::max<int64_t>(now - clock.since, 1'000'000'000);
+  }
+  int64_t sleep = std::min({clock.sleep, clock.next_warning - now, kLongestSleepNs - clock.slice});
+  if (limit > 0) sleep = std::min(sleep, limit - (now - clock.since));
+  int result = 0;
+  {
+    Activity shown(this, activity, name, apps.empty() ? kNoApp : apps.front());
+    result = WaitOn(word, prepared, std::max<int64_t>(sleep, 1'000'000));
+  }
+  clock.last = os().MonotonicNs();
+  clock.slice += clock.last - now;
+  *timed_out = result == -ETIMEDOUT;
+  if (result == -ECANCELED) {
+    clock.what.clear();
+    return Translated(ECANCELED, "the wait was cancelled: the process is ending");
+  }
+  if (result == -ETIMEDOUT) {
+    clock.sleep = std::min(clock.sleep * 2, kLongestSleepNs);
+    ReviveServer();
+  } else if (result == 0) {
+    clock.sleep = kFirstSleepNs;
+  }
+  if (result == -EINTR || clock.slice >= kLongestSleepNs) {
+    clock.slice = 0;
+    clock.needs.clear();
+    const Header& header = store_->segment->header();
+    uint32_t used = header.slots_used.load();
+    bool elsewhere = false;
+    for (uint32_t slot = 1; slot < used; ++slot) {
+      const Client& client = header.clients[slot];
+      if (client.state.load() == kSlotAttached && client.process.load() != ProcessKey() &&
+          std::find(apps.begin(), apps.end(), client.app.load()) != apps.end() &&
+          store_->locks->Held(slot)) {
+        elsewhere = true;
+      }
+    }
+    if (!elsewhere) {
+      for (uint32_t app : apps) {
+        if (store_->judge->Running(app)) clock.needs += store_->AppName(app) + "\n";
+      }
+    }
+    return Status::Error(EINTR);
+  }
+  return Status::Ok();
+}
+
+Status Session::SleepForPath(const std::string& relative, const Rule& rule, uint32_t prepared) {
+  std::vector<uint32_t> apps(rule.producers.begin(), rule.producers.end());
+  bool any_left = false;
+  uint32_t failed = kNoApp;
+  int32_t failed_pid = 0;
+  for (uint32_t app : apps) {
+    Standing standing = store_->judge->StandingOf(app, &failed_pid);
+    if (standing == Standing::kNotStarted || standing == Standing::kRunning) any_left = true;
+    if (standing == Standing::kFailed) failed = app;
+  }
+  if (!any_left) {
+    // One more look: the last producer may have made it just before it ended.
+    if (wait_clock.ended != relative) {
+      wait_clock.ended = relative;
+      return Status::Ok();
+    }
+    wait_clock.ended.clear();
+    if (failed != kNoApp) {
+      return Translated(EOWNERDEAD, "app '" + store_->AppName(failed) + "' (pid " +
+                                        std::to_string(failed_pid) +
+                                        ") failed before it made this file");
+    }
+    return Translated(ENOENT, "declared as an output, but " + Describe(apps) + " without making it");
+  }
+  wait_clock.ended.clear();
+  bool timed_out = false;
+  CAPIO_RETURN_IF_ERROR(Sleep(store_->records->PathWord(relative), prepared, kWaitingPath, relative,
+                              apps, &timed_out));
+  return Status::Ok();
+}
+
+Status Session::Failure(const FileRecord* record) const {
+  uint64_t why = record->failure.load(std::memory_order_acquire);
+  auto app = static_cast<uint32_t>(why >> 32 & 0xffff);
+  auto pid = static_cast<int32_t>(why & 0xffffffff);
+  std::string who = app == kNoApp ? "its producer" : "app '" + store_->AppName(app) + "'";
+  if (pid != 0) who += " (pid " + std::to_string(pid) + ")";
+  const char* what = (why >> 48) == kFailureBadEnd ? " ended with an error before it was complete"
+                     : (why >> 48) == kFailureIo   ? " lost bytes while writing it"
+                                                   : " died before it was complete";
+  return Translated(EOWNERDEAD, who + what);
+}
+
+Status Session::WaitForCommit(FileRecord* record) {
+  FileState state = Evaluate(record, -1);
+  for (;;) {
+    if (state == kCommitted) return Status::Ok();
+    if (state == kFailed) return Failure(record);
+    uint32_t prepared = PrepareWait(&record->word);
+    state = StateOf(record->status.load(std::memory_order_seq_cst));
+    if (state == kCommitted || state == kFailed) continue;
+    bool timed_out = false;
+    CAPIO_RETURN_IF_ERROR(Sleep(&record->word, prepared, kWaitingCommit,
+                                store_->records->NameOf(record), ProvidersOf(record), &timed_out));
+    // Woken: look. Not woken: whoever should have sealed it may be dead.
+    state = timed_out ? Evaluate(record, -1)
+                      : StateOf(record->status.load(std::memory_order_acquire));
+  }
+}
+
+Status Session::SleepForBytes(FileRecord* record, uint64_t size, int fd) {
+  uint64_t status = record->status.load(std::memory_order_acquire);
+  uint32_t prepared = PrepareWait(&record->word);
+  uint64_t want = record->want.load();
+  while (size < want && !record->want.compare_exchange_weak(want, size)) {
+  }
+  // Pairs with the writer's fence between write(2) and its look at the waiter bit.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  struct stat st = {};
+  if (os().Fstat(fd, &st) == 0 && static_cast<uint64_t>(st.st_size) >= size &&
+      record->hole.load() >= size) {
+    return Status::Ok();
+  }
+  if (record->status.load(std::memory_order_seq_cst) != status) return Status::Ok();
+  bool timed_out = false;
+  CAPIO_RETURN_IF_ERROR(Sleep(&record->word, prepared, kWaitingBytes,
+                              store_->records->NameOf(record), ProvidersOf(record), &timed_out));
+  if (timed_out) (void)Evaluate(record, -1);
+  return Status::Ok();
+}
+
+}  // namespace capio

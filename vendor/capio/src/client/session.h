@@ -1,0 +1,156 @@
+// A client: this process in one workflow as one app. Owns a slot of the control segment, knows the rules, and does
+// the waiting that files, directories and name operations ask for.
+#ifndef CAPIO_CLIENT_SESSION_H_
+#define CAPIO_CLIENT_SESSION_H_
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "store/store.h"
+#include "wire/message.h"
+
+namespace capio {
+
+struct SessionConfig {
+  std::string capio_dir = ".";
+  std::string app = "writer";
+  std::string workflow = "workflow";
+  std::string server_path = "capio_server";
+  std::string config_path;
+  std::string resolve_prefix;
+  uint32_t await_server_ms = 2000;
+  uint32_t flags = 0;  // CAPIO_SESSION_*
+};
+
+// Raised in every child by fork: what was made under another number belongs to the parent.
+uint64_t ForkEpoch();
+// Times this process has forked: a descriptor older than the last fork may live on in a child.
+uint64_t ForksDone();
+
+class Session {
+ public:
+  static Result<std::shared_ptr<Session>> Open(const SessionConfig& config);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Makes sure that this process is a client (again, after fork). To be called on entry of every operation.
+  Status Ensure();
+
+  void Goodbye(bool bad);
+  void GoodbyeChild(int64_t pid);
+  void FailAbandoned();
+  // The end: gives the slot back and commits what that commits. Idempotent.
+  void Finish();
+  // After Finish: waits until the server says that what this client made is safe. Prints what the server says.
+  Status AwaitSafe(uint32_t wait_ms);
+  void SetFlags(uint32_t set, uint32_t clear);
+
+  // Relative path inside CAPIO_DIR, or CAPIO_UNMANAGED.
+  Result<std::string> Relative(std::string_view path) const;
+  std::shared_ptr<const Rule> RuleOf(const std::string& relative);
+  // The rule that a file made by this session gets: permanent, too, if the session keeps everything.
+  Rule RuleForNew(const Rule& rule) const;
+  [[nodiscard]] bool DeclaredProducer(const Rule& rule) const;
+  // Of this file: declared, or it has written to it.
+  bool Produces(const Rule& rule, const FileRecord* record);
+  // A real file that may stand for a declared output (S3): made in this run, or resumed.
+  bool RealCounts(const struct stat& st, const std::string& relative) const;
+
+  // The cell of this client for a file.
+  Result<Cell*> CellFor(FileRecord* record);
+
+  // One bounded sleep until a declared output may exist; the caller looks again. Fails once nobody will make it.
+  Status SleepForPath(const std::string& relative, const Rule& rule, uint32_t prepared);
+  // Sleeps until the file is final. Ok: committed.
+  Status WaitForCommit(FileRecord* record);
+  // One bounded sleep until the file has `size` bytes or its state changes.
+  Status SleepForBytes(FileRecord* record, uint64_t size, int fd);
+  Status Failure(const FileRecord* record) const;
+
+  // Evaluates a file and tells the server about what it has to do then.
+  FileState Evaluate(FileRecord* record, int read_only);
+  // Something now exists under a name.
+  void NoticePath(const std::string& relative);
+  void NoticeFile(const FileRecord* record);
+  void Warn(const std::string& key, const std::string& text);
+
+  Store& store() { return *store_; }
+  const std::string& dir() const { return dir_; }
+  const std::string& real_dir() const { return real_dir_; }
+  const std::string& app_name() const { return config_.app; }
+  uint32_t app() const { return app_; }
+  uint32_t slot() const { return slot_; }
+  uint32_t epoch() const { return epoch_; }
+  const SessionConfig& config() const { return config_; }
+  bool ended() const { return ended_.load(std::memory_order_acquire); }
+
+ private:
+  friend class Activity;
+  explicit Session(SessionConfig config) : config_(std::move(config)) {}
+
+  Status Attach();
+  Status Connect();
+  Status AttachOnce();
+  void SayHello();
+  bool IsRoot() const;
+  void Send(const Message& message);
+  Status CheckSameWorkflow() const;
+  void ReviveServer();
+
+  ThreadSlot* TakeThreadSlot();
+  void ReturnThreadSlot(ThreadSlot* slot);
+  // The common part of every sleep: says who is waited for, sleeps at most the back-off, reports time-outs.
+  // Ok: look again.
+  Status Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity, const std::string& name,
+               const std::vector<uint32_t>& apps, bool* timed_out);
+  std::vector<uint32_t> ProvidersOf(const FileRecord* record);
+  std::string Describe(const std::vector<uint32_t>& apps) const;
+
+  SessionConfig config_;
+  std::string dir_;
+  std::string real_dir_;
+  std::string config_text_;
+  std::shared_ptr<Store> store_;
+  uint32_t app_ = 0;
+  uint32_t slot_ = 0;
+  uint32_t epoch_ = 0;
+  std::atomic<uint64_t> fork_epoch_{0};
+  std::atomic<bool> ended_{false};
+  Fd socket_;
+
+  std::mutex mutex_;  // guards what follows; never held across a system call that can block
+  std::unordered_map<const FileRecord*, Cell*> cells_;
+  std::vector<ThreadSlot*> idle_threads_;
+  std::unordered_map<std::string, std::shared_ptr<const Rule>> rule_cache_;
+  std::unordered_set<std::string> warned_;
+};
+
+// What the calling thread is about, shown in its thread slot for as long as this lives.
+class Activity {
+ public:
+  Activity(Session* session, ThreadActivity activity, std::string_view name, uint32_t needed_app);
+  ~Activity();
+  Activity(const Activity&) = delete;
+  Activity& operator=(const Activity&) = delete;
+  // False if there was no room for a slot: creating must not go on without one.
+  [[nodiscard]] bool shown() const { return slot_ != nullptr; }
+
+ private:
+  Session* session_;
+  ThreadSlot* slot_;
+};
+
+// The apps that the calling thread's last wait needs, all of whose processes are this one; "" otherwise. Names are
+// separated by newlines.
+const std::string& LastWaitNeeds();
+
+}  // namespace capio
+
+#endif  // CAPIO_CLIENT_SESSION_H_

@@ -1,0 +1,130 @@
+#include "server/persist.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "os/paths.h"
+
+namespace capio {
+namespace {
+
+Status CopyTo(Store* store, int source, const struct stat& st, const std::string& temporary) {
+  Fd copy(os().OpenAt(store->real.get(), temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600));
+  if (!copy.valid()) return Status::Error(-copy.get());
+  CAPIO_RETURN_IF_ERROR(CopyBytes(source, copy.get()));
+  if (int error = os().Fchmod(copy.get(), st.st_mode & 07777); error < 0) {
+    return Status::Error(-error);
+  }
+  const struct timespec times[2] = {st.st_atim, st.st_mtim};
+  (void)os().Futimens(copy.get(), times);
+  if (int error = os().Fsync(copy.get()); error < 0) return Status::Error(-error);
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status PersistDirectories(Store* store, const std::string& directory) {
+  struct stat st = {};
+  if (directory.empty() || os().FstatAt(store->real.get(), directory.c_str(), &st, 0) == 0) {
+    return Status::Ok();
+  }
+  CAPIO_RETURN_IF_ERROR(PersistDirectories(store, std::string(ParentOf(directory))));
+  mode_t mode = 0777;
+  if (os().FstatAt(store->tree.get(), directory.c_str(), &st, 0) == 0) mode = st.st_mode & 07777;
+  int error = os().MkdirAt(store->real.get(), directory.c_str(), mode);
+  return error < 0 && error != -EEXIST ? Status::Error(-error) : Status::Ok();
+}
+
+PersistOutcome PersistFile(Store* store, PersistTask task) {
+  PersistOutcome outcome;
+  outcome.task = std::move(task);
+  const PersistTask& t = outcome.task;
+  FileRecord* record = t.record;
+  uint64_t status = record->status.load(std::memory_order_acquire);
+  record->flags.fetch_and(~uint32_t{kFileDirty});
+  Fd source(os().OpenAt(store->tree.get(), t.name.c_str(), O_RDONLY | O_NOFOLLOW, 0));
+  struct stat st = {};
+  FileIdentity id;
+  if (!source.valid() || os().Fstat(source.get(), &st) < 0 ||
+      os().Identity(source.get(), st, &id) < 0 || store->records->Find(id) != record) {
+    // Renamed or removed since: who did that looks after it, and so does the last pass over the tree.
+    outcome.superseded = true;
+    return outcome;
+  }
+  std::string parent(ParentOf(t.to));
+  outcome.status = PersistDirectories(store, parent);
+  if (!outcome.status.ok()) return outcome;
+  std::string temporary =
+      (parent.empty() ? "" : parent + "/") + ".capio-" + std::to_string(os().Random()) + ".tmp";
+  outcome.status = CopyTo(store, source.get(), st, temporary);
+  bool same = record->status.load(std::memory_order_acquire) == status &&
+              (record->flags.load() & kFileDirty) == 0 && store->records->NameOf(record) == t.name;
+  if (!t.salvage && !same) outcome.superseded = true;
+  if (outcome.status.ok() && !outcome.superseded) {
+    int error = os().RenameAt(store->real.get(), temporary.c_str(), store->real.get(), t.to.c_str());
+    if (error < 0) {
+      outcome.status = Status::Error(-error);
+    } else {
+      record->persisted.store(GenerationOf(status) + 1, std::memory_order_release);
+      return outcome;
+    }
+  }
+  (void)os().UnlinkAt(store->real.get(), temporary.c_str(), 0);
+  return outcome;
+}
+
+PersistPool::PersistPool(Store* store, int done_event, int threads)
+    : store_(store), done_event_(done_event) {
+  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+}
+
+PersistPool::~PersistPool() {
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    stop_ = true;
+  }
+  more_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void PersistPool::Submit(PersistTask task) {
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    queue_.push_back(std::move(task));
+    ++pending_;
+  }
+  more_.notify_one();
+}
+
+std::vector<PersistOutcome> PersistPool::TakeOutcomes() {
+  std::lock_guard<std::mutex> guard(mutex_);
+  pending_ -= outcomes_.size();
+  return std::exchange(outcomes_, {});
+}
+
+size_t PersistPool::pending() {
+  std::lock_guard<std::mutex> guard(mutex_);
+  return pending_;
+}
+
+void PersistPool::Work() {
+  for (;;) {
+    PersistTask task;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      more_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      task = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    PersistOutcome outcome = PersistFile(store_, std::move(task));
+    {
+      std::lock_guard<std::mutex> guard(mutex_);
+      outcomes_.push_back(std::move(outcome));
+    }
+    uint64_t one = 1;
+    (void)os().Write(done_event_, &one, sizeof one);
+  }
+}
+
+}  // namespace capio

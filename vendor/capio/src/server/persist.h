@@ -1,0 +1,64 @@
+// Writing files of the store back to CAPIO_DIR, and a small pool of threads that does it.
+#ifndef CAPIO_SERVER_PERSIST_H_
+#define CAPIO_SERVER_PERSIST_H_
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "store/store.h"
+
+namespace capio {
+
+struct PersistTask {
+  FileRecord* record = nullptr;
+  std::string name;      // in the tree
+  std::string to;        // below CAPIO_DIR
+  bool salvage = false;  // written for the user's sake: the record is not final
+};
+
+struct PersistOutcome {
+  PersistTask task;
+  Status status;
+  bool superseded = false;  // the file changed or moved meanwhile: look at its record again
+};
+
+// Copies one file of the tree to CAPIO_DIR: temporary name, fsync, rename; mode and times are kept. The rename
+// happens only if generation and state are still those that were copied.
+PersistOutcome PersistFile(Store* store, PersistTask task);
+
+// Makes a directory of CAPIO_DIR and those above it, with the tree's modes.
+Status PersistDirectories(Store* store, const std::string& directory);
+
+class PersistPool {
+ public:
+  // done_event: an eventfd that is written after every task.
+  PersistPool(Store* store, int done_event, int threads);
+  ~PersistPool();  // finishes what is queued
+  PersistPool(const PersistPool&) = delete;
+  PersistPool& operator=(const PersistPool&) = delete;
+
+  void Submit(PersistTask task);
+  std::vector<PersistOutcome> TakeOutcomes();
+  [[nodiscard]] size_t pending();  // submitted, outcome not yet taken
+
+ private:
+  void Work();
+
+  Store* store_;
+  int done_event_;
+  std::mutex mutex_;
+  std::condition_variable more_;
+  std::deque<PersistTask> queue_;
+  std::vector<PersistOutcome> outcomes_;
+  size_t pending_ = 0;
+  bool stop_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace capio
+
+#endif  // CAPIO_SERVER_PERSIST_H_

@@ -1,0 +1,686 @@
+#include "server/server.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "os/paths.h"
+#include "rules/capio_cl.h"
+#include "rules/rule_image.h"
+#include "store/probe.h"
+#include "store/waits.h"
+
+namespace capio {
+namespace {
+
+constexpr uint64_t kListener = uint64_t{1} << 56;
+constexpr uint64_t kInotify = uint64_t{2} << 56;
+constexpr uint64_t kPersisted = uint64_t{3} << 56;
+constexpr uint64_t kSignals = uint64_t{4} << 56;
+constexpr uint64_t kConnection = uint64_t{5} << 56;
+constexpr uint64_t kPidfd = uint64_t{6} << 56;
+constexpr uint64_t kKindMask = uint64_t{0xff} << 56;
+constexpr int kPoolThreads = 2;
+// For clients whose end the kernel cannot announce to us: other pid namespaces, kernels without pidfd_open.
+constexpr int kSweepMs = 1000;
+
+Result<std::string> ReadAll(const std::string& path) {
+  Fd fd(os().OpenAt(AT_FDCWD, path.c_str(), O_RDONLY, 0));
+  if (!fd.valid()) {
+    return Status::Error(-fd.get(), "cannot read the CAPIO-CL file '" + path +
+                                        "': " + strerror(-fd.get()));
+  }
+  std::string text;
+  char buf[1 << 14];
+  for (;;) {
+    ssize_t n = os().Read(fd.get(), buf, sizeof buf);
+    if (n < 0) return Status::Error(static_cast<int>(-n));
+    if (n == 0) return text;
+    text.append(buf, static_cast<size_t>(n));
+  }
+}
+
+int64_t LingerNs() {
+  const char* text = ::getenv("CAPIO_LINGER");
+  if (text != nullptr && *text != '\0') {
+    char* end = nullptr;
+    double seconds = ::strtod(text, &end);
+    if (*end == '\0' && seconds >= 0) return static_cast<int64_t>(seconds * 1e9);
+  }
+  return INT64_C(60'000'000'000);
+}
+
+}  // namespace
+
+// ---- start ------------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
+  auto transport = MakeTransport(options.backend);
+  if (!transport.ok()) return transport.status();
+  char* resolved = ::realpath(options.capio_dir.c_str(), nullptr);
+  if (resolved == nullptr) {
+    return Status::Error(errno, "CAPIO_DIR '" + options.capio_dir + "': " + strerror(errno));
+  }
+  SegmentSpec spec;
+  spec.capio_dir = resolved;
+  ::free(resolved);
+  spec.workflow = options.workflow;
+  spec.run_id = RunId();
+  spec.flags = (options.persist ? kPersistAll : 0u) | (options.resume ? kResume : 0u) |
+               (options.silent ? kSilent : 0u);
+  Workflow workflow;
+  if (!options.config_path.empty()) {
+    auto text = ReadAll(options.config_path);
+    if (!text.ok()) return text.status();
+    auto parsed =
+        ParseCapioCl(*text, options.config_path, spec.capio_dir, options.resolve_prefix);
+    if (!parsed.ok()) return parsed.status();
+    workflow = parsed.take();
+    spec.rules = SerialiseRules(workflow);
+    spec.config_hash = HashString(*text);
+    spec.flags |= kHasConfig;
+  }
+  std::unique_ptr<Server> server(new Server(options));
+  server->transport_ = transport.take();
+  for (int attempt = 0; attempt < 16; ++attempt) {
+    auto adopted = Store::Adopt(options.workflow);
+    if (adopted.ok()) {
+      server->store_ = adopted.take();
+      CAPIO_RETURN_IF_ERROR(server->Prepare(options, true));
+      return server;
+    }
+    if (adopted.code() != ENOENT) return adopted.status();
+    auto created = Store::Create(options.workflow, spec);
+    if (!created.ok()) return created.status();
+    for (const std::string& app : workflow.apps) {
+      auto index = (*created)->AppIndex(app);
+      if (!index.ok()) return index.status();
+      (*created)->segment->header().apps[*index].declared.store(1);
+    }
+    (*created)->segment->header().server_pid.store(::getpid());
+    Status published = (*created)->Publish();
+    if (published.code() == EEXIST) continue;
+    CAPIO_RETURN_IF_ERROR(published);
+    server->store_ = created.take();
+    CAPIO_RETURN_IF_ERROR(server->Prepare(options, false));
+    for (const std::string& warning : workflow.warnings) server->Note(warning);
+    return server;
+  }
+  return Status::Error(EAGAIN, "the store of workflow '" + options.workflow +
+                                   "' comes and goes; try again");
+}
+
+Status Server::Prepare(const ServerOptions& options, bool adopted) {
+  Header& header = store_->segment->header();
+  header.server_pid.store(::getpid());
+  // An earlier server may have been killed while it was ending.
+  header.phase.store(kPhaseRunning);
+  epoll_.reset(os().EpollCreate());
+  inotify_.reset(os().InotifyInit());
+  persisted_event_.reset(os().EventFd());
+  log_.reset(os().OpenAt(store_->dir.get(), "log", O_WRONLY | O_CREAT | O_APPEND, 0600));
+  for (int fd : {epoll_.get(), inotify_.get(), persisted_event_.get()}) {
+    if (fd < 0) return Status::Error(-fd);
+  }
+  for (auto [fd, id] : {std::pair{store_->listener.get(), kListener},
+                        std::pair{inotify_.get(), kInotify},
+                        std::pair{persisted_event_.get(), kPersisted}}) {
+    int error = os().EpollControl(epoll_.get(), EPOLL_CTL_ADD, fd, EPOLLIN, id);
+    if (error < 0) return Status::Error(-error);
+  }
+  pool_ = std::make_unique<PersistPool>(store_.get(), persisted_event_.get(), kPoolThreads);
+  idle_since_ = os().MonotonicNs();
+  Log(std::string(adopted ? "adopted" : "made") + " the store of workflow '" + options.workflow +
+      "' on " + header.capio_dir);
+  if (adopted) {
+    seen_client_ = true;
+    for (uint32_t slot = 1; slot < header.slots_used.load(); ++slot) {
+      if (header.clients[slot].state.load() != kSlotAttached) continue;
+      Watch(slot);
+      CheckSlot(slot);
+    }
+    LookAtAll();
+  }
+  return Status::Ok();
+}
+
+Server::~Server() {
+  pool_.reset();
+  if (store_ != nullptr) store_->locks->Drop(0);
+}
+
+Status Server::WatchSignals(int fd) {
+  signals_ = fd;
+  int error = os().EpollControl(epoll_.get(), EPOLL_CTL_ADD, fd, EPOLLIN, kSignals);
+  return error < 0 ? Status::Error(-error) : Status::Ok();
+}
+
+// ---- the loop ---------------------------------------------------------------------------------------
+
+void Server::Run() {
+  while (Step(-1)) {
+  }
+}
+
+int Server::NextTimeout(int wanted) const {
+  int64_t timeout = wanted < 0 ? INT32_MAX : wanted;
+  const Header& header = store_->segment->header();
+  uint32_t used = header.slots_used.load(std::memory_order_acquire);
+  bool clients = false;
+  for (uint32_t slot = 1; slot < used; ++slot) {
+    if (header.clients[slot].state.load(std::memory_order_acquire) != kSlotAttached) continue;
+    clients = true;
+    if (pidfds_.count(slot) == 0) timeout = std::min<int64_t>(timeout, kSweepMs);
+  }
+  if (!clients && !last_pass_ && (seen_client_ || options_.daemon)) {
+    int64_t left = (idle_since_ + LingerNs() - os().MonotonicNs()) / 1'000'000 + 1;
+    timeout = std::clamp<int64_t>(left, 0, timeout);
+  }
+  return timeout == INT32_MAX ? -1 : static_cast<int>(timeout);
+}
+
+bool Server::Step(int timeout_ms) {
+  if (ended_) return false;
+  struct epoll_event events[64];
+  int n = os().EpollWait(epoll_.get(), events, 64, stop_requested_ ? 0 : NextTimeout(timeout_ms));
+  for (int i = 0; i < n; ++i) {
+    uint64_t id = events[i].data.u64;
+    switch (id & kKindMask) {
+      case kListener:
+        OnAccept();
+        break;
+      case kInotify:
+        OnInotify();
+        break;
+      case kPersisted:
+        OnPersisted();
+        break;
+      case kConnection:
+        OnMessage(id & ~kKindMask);
+        break;
+      case kPidfd: {
+        auto slot = static_cast<uint32_t>(id & ~kKindMask);
+        pidfds_.erase(slot);
+        CheckSlot(slot);
+        break;
+      }
+      case kSignals: {
+        char buf[1024];
+        (void)os().Read(signals_, buf, sizeof buf);
+        Log("told to stop by a signal");
+        stop_requested_ = true;
+        break;
+      }
+      default:
+        break;
+    }
+  }
+  if (n == 0) CheckAllSlots();
+  uint32_t flags = store_->segment->header().flags.load(std::memory_order_acquire);
+  if ((flags & kRescan) != 0) {
+    store_->segment->header().flags.fetch_and(~uint32_t{kRescan});
+    CheckAllSlots();
+    LookAtAll();
+  }
+  if (!last_pass_ && MayEnd()) StartLastPass();
+  if (last_pass_ && pool_->pending() == 0) Finish();
+  if (!ended_ && !last_pass_ && pool_->pending() == 0) AnswerByes();
+  return !ended_;
+}
+
+void Server::OnAccept() {
+  for (;;) {
+    Fd fd(os().Accept(store_->listener.get()));
+    if (!fd.valid()) return;
+    uid_t uid = 0;
+    if (os().PeerUid(fd.get(), &uid) < 0 || uid != ::getuid()) continue;
+    uint64_t id = next_id_++;
+    if (os().EpollControl(epoll_.get(), EPOLL_CTL_ADD, fd.get(), EPOLLIN | EPOLLRDHUP,
+                          kConnection | id) < 0) {
+      continue;
+    }
+    connections_[id].fd = std::move(fd);
+  }
+}
+
+void Server::OnMessage(uint64_t id) {
+  auto it = connections_.find(id);
+  if (it == connections_.end()) return;
+  for (;;) {
+    std::byte buf[kMaxFrame];
+    ssize_t n = os().Recv(it->second.fd.get(), buf, sizeof buf, MSG_DONTWAIT);
+    if (n == -EAGAIN || n == -EINTR) return;
+    if (n <= 0) return Drop(id);
+    auto message = DecodeMessage(std::span(buf, static_cast<size_t>(n)));
+    if (!message.ok()) {
+      Log("a client sent a frame that is none: connection dropped");
+      return Drop(id);
+    }
+    Handle(id, *message);
+    it = connections_.find(id);
+    if (it == connections_.end()) return;
+  }
+}
+
+void Server::Handle(uint64_t id, const Message& message) {
+  Connection& connection = connections_[id];
+  switch (message.type) {
+    case MessageType::kHello:
+      if (message.slot == 0 || message.slot >= kMaxClients) return Drop(id);
+      connection.slot = message.slot;
+      connection.epoch = message.epoch;
+      seen_client_ = true;
+      Watch(message.slot);
+      break;
+    case MessageType::kFile:
+      if (message.argument % 16 == 0 &&
+          store_->segment->Contains(message.argument, sizeof(FileRecord))) {
+        Look(store_->records->At(message.argument));
+      }
+      break;
+    case MessageType::kBye:
+      connection.bye = true;
+      connection.wants_done = message.argument != 0;
+      CheckSlot(connection.slot);
+      if (connection.wants_done) Send(&connection, MessageType::kWorking, pool_->pending(), "");
+      break;
+    case MessageType::kStop:
+      stop_requested_ = true;
+      break;
+    default:
+      break;
+  }
+}
+
+void Server::Drop(uint64_t id) {
+  auto it = connections_.find(id);
+  if (it == connections_.end()) return;
+  uint32_t slot = it->second.slot;
+  connections_.erase(it);
+  if (slot != 0) CheckSlot(slot);
+}
+
+void Server::Send(Connection* connection, MessageType type, uint64_t argument,
+                  const std::string& text) {
+  std::string frame =
+      EncodeMessage({type, connection->slot, connection->epoch, argument, text});
+  (void)os().Send(connection->fd.get(), frame.data(), frame.size(), MSG_DONTWAIT);
+}
+
+void Server::AnswerByes() {
+  std::vector<uint64_t> gone;
+  for (auto& [id, connection] : connections_) {
+    if (!connection.bye) continue;
+    if (connection.wants_done) {
+      for (const std::string& note : notes_) Send(&connection, MessageType::kNote, 0, note);
+      notes_.clear();
+      Send(&connection, MessageType::kDone, 0, "");
+    }
+    gone.push_back(id);
+  }
+  for (uint64_t id : gone) connections_.erase(id);
+}
+
+// ---- clients ----------------------------------------------------------------------------------------
+
+// Has the kernel announce the end of the slot's process; where it cannot, Step sweeps.
+void Server::Watch(uint32_t slot) {
+  if (pidfds_.count(slot) != 0) return;
+  pid_t before = 0;
+  pid_t after = 0;
+  if (!store_->locks->Held(slot, &before) || before == 0) return;
+  Fd fd(os().PidfdOpen(before));
+  // The same holder before and after: it is the process that the descriptor is of.
+  if (!fd.valid() || !store_->locks->Held(slot, &after) || after != before) return;
+  if (os().EpollControl(epoll_.get(), EPOLL_CTL_ADD, fd.get(), EPOLLIN, kPidfd | slot) == 0) {
+    pidfds_[slot] = std::move(fd);
+  }
+}
+
+void Server::CheckSlot(uint32_t slot) {
+  const Client& client = store_->segment->header().clients[slot];
+  if (client.state.load(std::memory_order_acquire) != kSlotAttached) return;
+  if (store_->locks->Held(slot)) return Watch(slot);
+  Settle(slot);
+}
+
+void Server::CheckAllSlots() {
+  uint32_t used = store_->segment->header().slots_used.load(std::memory_order_acquire);
+  for (uint32_t slot = 1; slot < used; ++slot) CheckSlot(slot);
+}
+
+// A client that is no more: writes its end into its cells, draws the consequences, frees the slot. Every step may
+// be repeated by a server that adopts the store after our death.
+void Server::Settle(uint32_t slot) {
+  Header& header = store_->segment->header();
+  Client& client = header.clients[slot];
+  uint32_t flags = client.flags.load(std::memory_order_acquire);
+  CellOutcome outcome = (flags & kClientBad) != 0     ? kCellBad
+                        : (flags & kClientClean) != 0 ? kCellClean
+                                                      : kCellDied;
+  uint32_t app = client.app.load();
+  int32_t pid = client.pid.load();
+  bool root = (flags & kClientRoot) != 0;
+  bool bad = outcome != kCellClean;
+  if (outcome == kCellDied) {
+    Log("app '" + store_->AppName(app) + "' pid " + std::to_string(pid) + " died");
+  }
+  SettleIntents(client, slot, outcome == kCellDied);
+  std::vector<FileRecord*> touched;
+  // Judged while the slot still says who it was.
+  store_->records->ForEachCellOf(&client, [&](Cell* cell) {
+    touched.push_back(store_->records->At(cell->record));
+  });
+  for (FileRecord* record : touched) Look(record);
+  bool running = store_->judge->Running(app);
+  if ((root && bad) || !running) {
+    store_->records->ForEach([&](FileRecord* record) {
+      FileState state = StateOf(record->status.load(std::memory_order_acquire));
+      if (state == kCommitted || state == kFailed) return;
+      bool of_app = false;
+      store_->records->ForEachCell(record, [&](const Cell* cell) { of_app |= cell->app == app; });
+      if (!of_app) return;
+      if (root && outcome == kCellDied) {
+        (void)store_->judge->Fail(record, kFailureDied, app, pid);
+      } else if (root && bad && CommitOf(record->rule.load()) != CommitRule::kOnClose) {
+        (void)store_->judge->Fail(record, kFailureBadEnd, app, pid);
+      } else {
+        Look(record);
+      }
+    });
+  }
+  store_->records->ForEachCellOf(&client, [&](Cell* cell) {
+    cell->outcome.store(outcome, std::memory_order_release);
+  });
+  App& entry = header.apps[app];
+  if (root && bad) {
+    entry.failed_pid.store(pid);
+    entry.outcome.store(kAppFailed, std::memory_order_release);
+  } else if (!running && entry.outcome.load() == kAppStarted) {
+    entry.outcome.store(kAppEnded, std::memory_order_release);
+  }
+  client.epoch.fetch_add(1, std::memory_order_acq_rel);
+  client.state.store(kSlotFree, std::memory_order_seq_cst);
+  pidfds_.erase(slot);
+  idle_since_ = os().MonotonicNs();
+  // Whoever waits for a path of this app must hear that it has ended.
+  for (WaitWord& word : header.path_words) WakeAll(&word);
+  for (FileRecord* record : touched) {
+    if (StateOf(record->status.load()) == kGrowing) Look(record);
+  }
+}
+
+// Files it was creating when it died have no cell yet: they fail by their name.
+void Server::SettleIntents(const Client& client, uint32_t slot, bool died) {
+  Segment& segment = *store_->segment;
+  for (auto* thread = segment.At<ThreadSlot>(client.threads.load(std::memory_order_acquire));
+       thread != nullptr;
+       thread = segment.At<ThreadSlot>(thread->next.load(std::memory_order_acquire))) {
+    if (thread->activity.load(std::memory_order_acquire) != kOpening || !died) continue;
+    size_t size = std::min<size_t>(thread->name_size.load(), kThreadNameMax);
+    if (size == thread->name_size.load()) {
+      std::string name(thread->name, size);
+      Fd fd(os().OpenAt(store_->tree.get(), name.c_str(), O_PATH | O_NOFOLLOW, 0));
+      struct stat st = {};
+      FileIdentity id;
+      bool created = false;
+      if (fd.valid() && os().Fstat(fd.get(), &st) == 0 && S_ISREG(st.st_mode) &&
+          os().Identity(fd.get(), st, &id) == 0) {
+        auto record = store_->records->FindOrCreate(id, name, store_->RuleOf(name), &created);
+        bool owned = false;
+        if (record.ok()) {
+          store_->records->ForEachCell(*record, [&](const Cell*) { owned = true; });
+          if (!owned) {
+            (void)store_->judge->Fail(*record, kFailureDied,
+                                      segment.header().clients[slot].app.load(),
+                                      client.pid.load());
+          }
+        }
+      }
+    }
+    thread->activity.store(kIdle, std::memory_order_release);
+  }
+}
+
+// ---- files ------------------------------------------------------------------------------------------
+
+// Evaluates a file and does what its state asks of the server.
+void Server::Look(FileRecord* record) {
+  bool sealed = false;
+  FileState state = store_->judge->Evaluate(record, -1, &sealed);
+  if (state == kClosing) return WatchClosing(record);
+  uint32_t flags = record->flags.load(std::memory_order_acquire);
+  if (state != kCommitted || (flags & kFilePermanent) == 0) return;
+  uint64_t done = record->persisted.load(std::memory_order_acquire);
+  bool fresh = done == GenerationOf(record->status.load()) + 1;
+  if (fresh && (flags & kFileDirty) == 0) return;
+  std::string name = store_->records->NameOf(record);
+  Persist(record, name, name, false);
+}
+
+void Server::LookAtAll() {
+  store_->records->ForEach([this](FileRecord* record) { Look(record); });
+}
+
+void Server::WatchClosing(FileRecord* record) {
+  std::string path = store_->path + "/tree/" + store_->records->NameOf(record);
+  int watch = os().InotifyAdd(inotify_.get(), path.c_str(), IN_CLOSE_WRITE);
+  if (watch < 0) return;
+  closing_[watch] = record;
+  // The last writer may have closed before the watch was there.
+  bool sealed = false;
+  if (store_->judge->Evaluate(record, -1, &sealed) == kCommitted && sealed) Look(record);
+}
+
+void Server::OnInotify() {
+  alignas(struct inotify_event) char buf[4096];
+  for (;;) {
+    ssize_t n = os().Read(inotify_.get(), buf, sizeof buf);
+    if (n <= 0) return;
+    for (ssize_t at = 0; at < n;) {
+      const auto* event = reinterpret_cast<const struct inotify_event*>(buf + at);
+      at += static_cast<ssize_t>(sizeof *event + event->len);
+      auto it = closing_.find(event->wd);
+      if (it == closing_.end()) continue;
+      FileRecord* record = it->second;
+      if ((event->mask & IN_IGNORED) != 0) {
+        closing_.erase(it);
+      }
+      Look(record);
+    }
+  }
+}
+
+void Server::Persist(FileRecord* record, const std::string& name, const std::string& to,
+                     bool salvage) {
+  if (name.empty() || !queued_.insert(record).second) return;
+  struct stat st = {};
+  // Renamed over from outside: it lies in the real directory already.
+  if (!store_->layers->InTree(name, &st)) {
+    queued_.erase(record);
+    return;
+  }
+  pool_->Submit({record, name, to, salvage});
+}
+
+void Server::OnPersisted() {
+  uint64_t count = 0;
+  (void)os().Read(persisted_event_.get(), &count, sizeof count);
+  for (PersistOutcome& outcome : pool_->TakeOutcomes()) {
+    queued_.erase(outcome.task.record);
+    if (!outcome.status.ok()) {
+      Note("cannot write " + std::string(store_->segment->header().capio_dir) + "/" +
+           outcome.task.to + ": " + strerror(outcome.status.code()) +
+           "; its bytes stay in the store " + store_->path);
+    } else if (!outcome.superseded) {
+      ++written_files_;
+    } else if (!last_pass_) {
+      struct stat st = {};
+      if (store_->layers->InTree(store_->records->NameOf(outcome.task.record), &st)) {
+        Look(outcome.task.record);
+      }
+    }
+  }
+}
+
+// ---- the end ----------------------------------------------------------------------------------------
+
+bool Server::AnyClient() const {
+  const Header& header = store_->segment->header();
+  uint32_t used = header.slots_used.load(std::memory_order_acquire);
+  for (uint32_t slot = 1; slot < used; ++slot) {
+    if (header.clients[slot].state.load(std::memory_order_acquire) == kSlotAttached) return true;
+  }
+  return false;
+}
+
+bool Server::MayEnd() {
+  if (stop_requested_) return true;
+  if (AnyClient()) return false;
+  const Header& header = store_->segment->header();
+  uint32_t flags = header.flags.load(std::memory_order_acquire);
+  bool waited = os().MonotonicNs() - idle_since_ >= LingerNs();
+  if (!seen_client_) return waited && options_.daemon;
+  if ((flags & kTeardown) == 0) return waited;
+  if ((flags & kHasConfig) == 0) return true;
+  for (const App& app : header.apps) {
+    if (app.state.load() == kAppNamed && app.declared.load() != 0) {
+      uint32_t outcome = app.outcome.load();
+      if (outcome != kAppEnded && outcome != kAppFailed) return waited;
+    }
+  }
+  return true;
+}
+
+void Server::StartLastPass() {
+  last_pass_ = true;
+  CheckAllSlots();
+  LookAtAll();
+  LastPassOver("");
+}
+
+void Server::LastPassOver(const std::string& directory) {
+  auto entries = ListDirectory(store_->tree.get(), At(directory), Layer::kTree);
+  if (!entries.ok()) return;
+  bool keep_all = (store_->segment->header().flags.load() & kPersistAll) != 0 && !store_->HasConfig();
+  for (const DirEntry& entry : *entries) {
+    std::string path = directory.empty() ? entry.name : directory + "/" + entry.name;
+    struct stat st = {};
+    if (!store_->layers->InTree(path, &st)) continue;
+    if (S_ISDIR(st.st_mode)) {
+      if (keep_all || store_->RuleOf(path).permanent) (void)PersistDirectories(store_.get(), path);
+      LastPassOver(path);
+    } else if (S_ISLNK(st.st_mode)) {
+      if (!keep_all && !store_->RuleOf(path).permanent) continue;
+      std::string target(4096, '\0');
+      ssize_t n =
+          os().ReadlinkAt(store_->tree.get(), path.c_str(), target.data(), target.size() - 1);
+      if (n <= 0) continue;
+      target.resize(static_cast<size_t>(n));
+      (void)PersistDirectories(store_.get(), std::string(ParentOf(path)));
+      (void)os().SymlinkAt(target.c_str(), store_->real.get(), path.c_str());
+    } else if (S_ISREG(st.st_mode)) {
+      LastLook(path, st);
+    }
+  }
+}
+
+// What becomes of one file of the tree when the store goes.
+void Server::LastLook(const std::string& path, const struct stat& st) {
+  bool keep_all = (store_->segment->header().flags.load() & kPersistAll) != 0 && !store_->HasConfig();
+  Fd fd(os().OpenAt(store_->tree.get(), path.c_str(), O_PATH | O_NOFOLLOW, 0));
+  FileIdentity id;
+  if (!fd.valid() || os().Identity(fd.get(), st, &id) < 0) return;
+  Rule rule = store_->RuleOf(path);
+  if (keep_all) rule.permanent = true;
+  bool created = false;
+  auto found = store_->records->FindOrCreate(id, path, rule, &created);
+  if (!found.ok()) return;
+  FileRecord* record = *found;
+  // A directory above it may have been renamed.
+  if (store_->records->NameOf(record) != path) (void)store_->records->Rename(record, path, rule);
+  bool sealed = false;
+  FileState state = store_->judge->Evaluate(record, -1, &sealed);
+  bool keep = rule.permanent || (record->flags.load() & kFilePermanent) != 0;
+  if (!keep && !rule.consumers.empty()) {
+    // S10: what a declared consumer has not been there to read is not dropped.
+    for (uint16_t app : rule.consumers) {
+      if (store_->segment->header().apps[app].outcome.load() != kAppEnded) {
+        keep = true;
+        if (state == kCommitted) {
+          Note(path + " was not read by app '" + store_->AppName(app) +
+               "' yet: it is written to CAPIO_DIR");
+        }
+        break;
+      }
+    }
+  }
+  if (!keep) return;
+  if (state == kCommitted) {
+    bool fresh = record->persisted.load() == GenerationOf(record->status.load()) + 1 &&
+                 (record->flags.load() & kFileDirty) == 0;
+    if (!fresh) Persist(record, path, path, false);
+    return;
+  }
+  // Its writer is alive and will go on: then the store stays, too.
+  if (AnyClient()) return;
+  std::string to = ".capio/salvage/" + EncodeName(store_->workflow) + "/" + path;
+  Note(path + " is incomplete (" +
+       (state == kFailed ? "its producer failed" : "it was never committed") +
+       "): what was written of it is kept as " + store_->segment->header().capio_dir + "/" + to);
+  Persist(record, path, to, true);
+}
+
+void Server::Finish() {
+  Header& header = store_->segment->header();
+  last_pass_ = false;
+  if (AnyClient()) {
+    // Told to stop while clients live: they go on, and the next server adopts the store.
+    Log("ends; its clients go on");
+    ended_ = stop_requested_;
+    return;
+  }
+  header.phase.store(kPhaseClosing, std::memory_order_seq_cst);
+  for (auto& [id, connection] : connections_) {
+    if (!connection.wants_done) continue;
+    for (const std::string& note : notes_) Send(&connection, MessageType::kNote, 0, note);
+    notes_.clear();
+  }
+  Log("ends after writing " + std::to_string(written_files_) + " files to CAPIO_DIR");
+  Status removed = store_->Remove();
+  if (removed.code() == EBUSY) {
+    // Somebody attached at the last moment.
+    header.phase.store(kPhaseRunning, std::memory_order_seq_cst);
+    ended_ = stop_requested_;
+    return;
+  }
+  ended_ = true;
+}
+
+void Server::Note(const std::string& text) {
+  Log(text);
+  notes_.push_back(text);
+}
+
+void Server::Log(const std::string& text) {
+  char stamp[32];
+  time_t now = ::time(nullptr);
+  struct tm parts = {};
+  ::localtime_r(&now, &parts);
+  size_t n = ::strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S ", &parts);
+  std::string line = std::string(stamp, n) + text + "\n";
+  if (log_.valid()) (void)os().Write(log_.get(), line.data(), line.size());
+  if (!options_.daemon && !options_.silent) {
+    line = "capio_server: " + text + "\n";
+    (void)os().Write(STDERR_FILENO, line.data(), line.size());
+  }
+}
+
+}  // namespace capio

@@ -1,0 +1,110 @@
+// capio_server: the custodian of one store. It learns of process death and applies what death implies, writes
+// permanent files back to CAPIO_DIR, and removes the store when the workflow has ended. Nothing on the data path
+// waits for it: if it is stopped or killed, running clients go on, and a new one adopts the store.
+//
+// One thread runs the epoll loop and owns all state; the pool writes files back.
+#ifndef CAPIO_SERVER_SERVER_H_
+#define CAPIO_SERVER_SERVER_H_
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "server/options.h"
+#include "server/persist.h"
+#include "store/store.h"
+#include "transport/transport.h"
+#include "wire/message.h"
+
+namespace capio {
+
+class Server {
+ public:
+  // Creates the workflow's store, or adopts one whose server has died. EBUSY: it is being served. EINVAL: the
+  // CAPIO-CL file has errors.
+  static Result<std::unique_ptr<Server>> Start(const ServerOptions& options);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // One turn of the loop: waits at most timeout_ms (-1: until something happens) and handles what did.
+  // False once the server has ended.
+  bool Step(int timeout_ms);
+  // Until the end.
+  void Run();
+  // Stop at once, after persistence: what SIGTERM does.
+  void RequestStop() { stop_requested_ = true; }
+  // Signals arriving on this descriptor (signalfd) request a stop.
+  Status WatchSignals(int fd);
+
+  Store& store() { return *store_; }
+
+ private:
+  struct Connection {
+    Fd fd;
+    uint32_t slot = 0;
+    uint32_t epoch = 0;
+    bool bye = false;
+    bool wants_done = false;
+  };
+
+  explicit Server(const ServerOptions& options) : options_(options) {}
+  Status Prepare(const ServerOptions& options, bool adopted);
+
+  void OnAccept();
+  void OnMessage(uint64_t id);
+  void OnInotify();
+  void OnPersisted();
+  void Handle(uint64_t id, const Message& message);
+  void Drop(uint64_t id);
+  void Send(Connection* connection, MessageType type, uint64_t argument, const std::string& text);
+
+  void Watch(uint32_t slot);
+  void CheckSlot(uint32_t slot);
+  void CheckAllSlots();
+  void Settle(uint32_t slot);
+  void SettleIntents(const Client& client, uint32_t slot, bool died);
+  void Look(FileRecord* record);
+  void LookAtAll();
+  void WatchClosing(FileRecord* record);
+  void Persist(FileRecord* record, const std::string& name, const std::string& to, bool salvage);
+
+  bool AnyClient() const;
+  bool MayEnd();
+  void StartLastPass();
+  void LastPassOver(const std::string& directory);
+  void LastLook(const std::string& path, const struct stat& st);
+  void Finish();
+  void AnswerByes();
+  int NextTimeout(int wanted) const;
+  void Note(const std::string& text);
+  void Log(const std::string& text);
+
+  ServerOptions options_;
+  std::shared_ptr<Store> store_;
+  std::unique_ptr<Transport> transport_;
+  std::unique_ptr<PersistPool> pool_;
+  Fd epoll_;
+  Fd inotify_;
+  Fd persisted_event_;
+  Fd log_;
+  int signals_ = -1;
+  uint64_t next_id_ = 1;
+  std::map<uint64_t, Connection> connections_;
+  std::map<uint32_t, Fd> pidfds_;        // slot -> pidfd of its process
+  std::map<int, FileRecord*> closing_;   // inotify watch -> file whose last writer has yet to close
+  std::set<FileRecord*> queued_;         // handed to the pool
+  std::vector<std::string> notes_;       // for the user, not yet delivered
+  int64_t idle_since_ = 0;
+  bool seen_client_ = false;
+  bool stop_requested_ = false;
+  bool last_pass_ = false;  // the final writing back is under way
+  bool ended_ = false;
+  uint64_t written_files_ = 0;
+};
+
+}  // namespace capio
+
+#endif  // CAPIO_SERVER_SERVER_H_

@@ -1,0 +1,135 @@
+#include "store/records.h"
+
+#include <algorithm>
+
+#include "os/paths.h"
+
+namespace capio {
+namespace {
+
+void Push(std::atomic<uint64_t>* head, std::atomic<uint64_t>* next, uint64_t offset) {
+  uint64_t first = head->load(std::memory_order_acquire);
+  do {
+    next->store(first, std::memory_order_relaxed);
+  } while (!head->compare_exchange_weak(first, offset, std::memory_order_acq_rel));
+}
+
+bool Matches(const FileRecord* record, const FileIdentity& id) {
+  return record->ino == id.ino && record->dev == id.dev && record->incarnation == id.incarnation;
+}
+
+}  // namespace
+
+uint32_t PackRule(const Rule& rule) {
+  return static_cast<uint32_t>(rule.streaming.commit) |
+         static_cast<uint32_t>(rule.streaming.fire) << 8 | (rule.declared() ? 1u << 16 : 0u);
+}
+
+std::atomic<uint64_t>* Records::Bucket(const FileIdentity& id) {
+  uint64_t hash = (id.ino ^ id.dev << 40 ^ id.incarnation) * 0x9e3779b97f4a7c15u;
+  return &segment_->header().buckets[hash >> 49];
+}
+static_assert(kFileBuckets == 1u << 15);
+
+FileRecord* Records::Find(const FileIdentity& id) {
+  for (auto* record = At(Bucket(id)->load(std::memory_order_acquire)); record != nullptr;
+       record = At(record->next.load(std::memory_order_acquire))) {
+    if (Matches(record, id)) return record;
+  }
+  return nullptr;
+}
+
+Result<FileRecord*> Records::FindOrCreate(const FileIdentity& id, std::string_view name,
+                                          const Rule& rule, bool* created) {
+  *created = false;
+  if (FileRecord* found = Find(id)) return found;
+  auto block = segment_->AllocateName(name);
+  if (!block.ok()) return block.status();
+  auto offset = segment_->Allocate(sizeof(FileRecord));
+  if (!offset.ok()) return offset.status();
+  FileRecord* record = At(*offset);
+  record->dev = id.dev;
+  record->ino = id.ino;
+  record->incarnation = id.incarnation;
+  record->status.store(MakeStatus(1, kGrowing), std::memory_order_relaxed);
+  record->hole.store(kNoHole, std::memory_order_relaxed);
+  record->want.store(kNobodyWants, std::memory_order_relaxed);
+  record->name.store(*block, std::memory_order_relaxed);
+  record->rule.store(PackRule(rule), std::memory_order_relaxed);
+  record->close_count.store(rule.streaming.close_count, std::memory_order_relaxed);
+  record->flags.store(rule.permanent ? kFilePermanent : 0u, std::memory_order_relaxed);
+  std::atomic<uint64_t>* bucket = Bucket(id);
+  uint64_t first = bucket->load(std::memory_order_acquire);
+  uint64_t seen = 0;
+  for (;;) {
+    // Somebody may have linked the same inode meanwhile: look only at what is new in the chain.
+    for (uint64_t at = first; at != seen; at = At(at)->next.load(std::memory_order_acquire)) {
+      if (Matches(At(at), id)) return At(at);
+    }
+    seen = first;
+    record->next.store(first, std::memory_order_relaxed);
+    if (bucket->compare_exchange_strong(first, *offset, std::memory_order_acq_rel)) break;
+  }
+  *created = true;
+  return record;
+}
+
+Status Records::Rename(FileRecord* record, std::string_view name, const Rule& rule) {
+  auto block = segment_->AllocateName(name);
+  if (!block.ok()) return block.status();
+  record->name.store(*block, std::memory_order_release);
+  record->close_count.store(rule.streaming.close_count, std::memory_order_relaxed);
+  record->rule.store(PackRule(rule), std::memory_order_release);
+  if (rule.permanent) record->flags.fetch_or(kFilePermanent);
+  return Status::Ok();
+}
+
+std::string Records::NameOf(const FileRecord* record) const {
+  return std::string(segment_->Name(record->name.load(std::memory_order_acquire)));
+}
+
+Result<Cell*> Records::AddCell(FileRecord* record, uint32_t slot, uint32_t epoch, uint32_t app) {
+  auto offset = segment_->Allocate(sizeof(Cell));
+  if (!offset.ok()) return offset.status();
+  auto* cell = segment_->At<Cell>(*offset);
+  cell->record = OffsetOf(record);
+  cell->slot = slot;
+  cell->epoch = epoch;
+  cell->app = app;
+  // To the client first: a cell that only its client knows is settled with it and harms nobody.
+  Push(&segment_->header().clients[slot].cells, &cell->next_of_client, *offset);
+  Push(&record->cells, &cell->next_in_file, *offset);
+  return cell;
+}
+
+WaitWord* Records::PathWord(std::string_view relative) {
+  return &segment_->header().path_words[HashString(relative) % kPathWords];
+}
+
+void NoteGap(FileRecord* record, uint64_t size, uint64_t start) {
+  if (start <= size) return;
+  uint64_t none = kNoHole;
+  // The end first: a reader that sees the hole may look for its end.
+  uint64_t end = record->hole_end.load();
+  while (end < start && !record->hole_end.compare_exchange_weak(end, start)) {
+  }
+  if (record->hole.compare_exchange_strong(none, size)) return;
+  record->flags.fetch_or(kFileManyHoles);
+  uint64_t hole = none;
+  while (size < hole && !record->hole.compare_exchange_weak(hole, size)) {
+  }
+}
+
+void NoteWritten(FileRecord* record, uint64_t start, uint64_t end) {
+  uint64_t hole = record->hole.load(std::memory_order_acquire);
+  while (hole != kNoHole && start <= hole && end > hole) {
+    uint64_t next = end;
+    // With several gaps, where the next one begins is not known: readers stay below until commit.
+    if (end >= record->hole_end.load() && (record->flags.load() & kFileManyHoles) == 0) {
+      next = kNoHole;
+    }
+    if (record->hole.compare_exchange_weak(hole, next)) return;
+  }
+}
+
+}  // namespace capio

@@ -1,0 +1,305 @@
+#include "store/store.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <map>
+#include <mutex>
+
+#include "os/paths.h"
+#include "rules/rule_image.h"
+
+namespace capio {
+namespace {
+
+// Stores open in this process, by directory.
+std::mutex open_stores_mutex;
+std::map<std::pair<dev_t, ino_t>, std::weak_ptr<Store>>& OpenStores() {
+  static auto* stores = new std::map<std::pair<dev_t, ino_t>, std::weak_ptr<Store>>;
+  return *stores;
+}
+
+Result<Fd> OpenDir(int at, const char* path) {
+  Fd fd(os().OpenAt(at, path, O_RDONLY | O_DIRECTORY, 0));
+  if (!fd.valid()) return Status::Error(-fd.get());
+  return fd;
+}
+
+Status WithPath(const Status& status, const std::string& what, const std::string& path) {
+  if (*status.text() != '\0') return status;
+  return Status::Error(status.code(), what + " " + path + ": " + strerror(status.code()));
+}
+
+// What servers killed while creating or removing a store left behind.
+void SweepLeftovers(const std::string& base) {
+  auto entries = ListDirectory(AT_FDCWD, base.c_str(), Layer::kTree);
+  if (!entries.ok()) return;
+  for (const DirEntry& entry : *entries) {
+    if (entry.name.rfind(".new-", 0) != 0 && entry.name.rfind(".gone-", 0) != 0) continue;
+    std::string path = base + "/" + entry.name;
+    Fd locks(os().OpenAt(AT_FDCWD, (path + "/locks").c_str(), O_RDWR, 0));
+    // Without locks it is still being made, or all but removed.
+    if (!locks.valid() || os().TryLock(locks.get(), 0, 1) < 0) continue;
+    (void)RemoveTree(AT_FDCWD, path.c_str());
+  }
+}
+
+}  // namespace
+
+std::string RunId() {
+  for (const char* name : {"CAPIO_RUN_ID", "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID"}) {
+    if (const char* value = ::getenv(name); value != nullptr && *value != '\0') {
+      return std::string(name) + "=" + value;
+    }
+  }
+  return "";
+}
+
+Result<std::string> Store::Base() {
+  const char* root = ::getenv("CAPIO_STORE");
+  std::string base = root != nullptr && *root != '\0' ? root : "/dev/shm";
+  auto absolute = AbsolutePath(base);
+  if (!absolute.ok()) return absolute.status();
+  base = *absolute + "/capio-" + std::to_string(::getuid());
+  int error = os().MkdirAt(AT_FDCWD, base.c_str(), 0700);
+  if (error < 0 && error != -EEXIST) {
+    return Status::Error(-error, "cannot make the store directory " + base + ": " +
+                                     strerror(-error) + "; set CAPIO_STORE to a writable directory");
+  }
+  struct stat st = {};
+  error = os().FstatAt(AT_FDCWD, base.c_str(), &st, AT_SYMLINK_NOFOLLOW);
+  if (error < 0) return Status::Error(-error);
+  if (!S_ISDIR(st.st_mode) || st.st_uid != ::getuid() || (st.st_mode & 077) != 0) {
+    return Status::Error(EPERM, "the store directory " + base +
+                                    " must be a directory of yours with mode 0700; remove it or "
+                                    "set CAPIO_STORE to another place");
+  }
+  return base;
+}
+
+Status Store::OpenParts() {
+  for (auto [part, name] : {std::pair{&tree, "tree"}, std::pair{&scratch, "scratch"}}) {
+    auto fd = OpenDir(dir.get(), name);
+    if (!fd.ok()) return fd.status();
+    *part = fd.take();
+  }
+  Fd control(os().OpenAt(dir.get(), "control", O_RDWR, 0));
+  if (!control.valid()) return Status::Error(-control.get());
+  auto segment_or = Segment::Open(std::move(control));
+  if (!segment_or.ok()) return segment_or.status();
+  return Assemble(segment_or.take());
+}
+
+Status Store::Assemble(std::unique_ptr<Segment> control) {
+  segment = std::move(control);
+  const Header& header = segment->header();
+  auto fd = OpenDir(AT_FDCWD, header.capio_dir);
+  if (!fd.ok()) return WithPath(fd.status(), "cannot open CAPIO_DIR", header.capio_dir);
+  real = fd.take();
+  records = std::make_unique<Records>(segment.get());
+  judge = std::make_unique<Judge>(segment.get(), records.get(), locks.get(), tree.get());
+  layers = std::make_unique<Layers>(tree.get(), real.get(), scratch.get());
+  if (header.rules != 0) {
+    if (!segment->Contains(header.rules, header.rules_size)) return Status::Error(EPROTO);
+    auto parsed = ParseRuleImage(std::span(segment->At<std::byte>(header.rules), header.rules_size));
+    if (!parsed.ok()) return parsed.status();
+    rules = RuleSet(*parsed);
+  }
+  if (os().Fstat(dir.get(), &dir_stat_) < 0) return Status::Error(ESTALE);
+  return Status::Ok();
+}
+
+Result<std::shared_ptr<Store>> Store::Open(const std::string& workflow) {
+  auto base = Base();
+  if (!base.ok()) return base.status();
+  std::string path = *base + "/" + EncodeName(workflow);
+  auto dir = OpenDir(AT_FDCWD, path.c_str());
+  if (!dir.ok()) return dir.status();
+  struct stat st = {};
+  if (int error = os().Fstat(dir->get(), &st); error < 0) return Status::Error(-error);
+  // Held while opening: two threads must not open `locks` twice.
+  std::lock_guard<std::mutex> guard(open_stores_mutex);
+  auto& known = OpenStores()[{st.st_dev, st.st_ino}];
+  if (auto store = known.lock(); store != nullptr && store->Linked()) return store;
+  std::shared_ptr<Store> store(new Store);
+  store->path = path;
+  store->workflow = workflow;
+  store->dir = dir.take();
+  Fd locks(os().OpenAt(store->dir.get(), "locks", O_RDWR, 0));
+  if (!locks.valid()) return Status::Error(-locks.get());
+  store->locks = std::make_unique<SlotLocks>(std::move(locks));
+  CAPIO_RETURN_IF_ERROR(store->OpenParts());
+  known = store;
+  return store;
+}
+
+Store::~Store() {
+  if (dir_stat_.st_ino == 0) return;
+  std::lock_guard<std::mutex> guard(open_stores_mutex);
+  auto& stores = OpenStores();
+  auto it = stores.find({dir_stat_.st_dev, dir_stat_.st_ino});
+  if (it != stores.end() && it->second.expired()) stores.erase(it);
+}
+
+bool Store::Linked() const {
+  struct stat st = {};
+  return os().FstatAt(AT_FDCWD, path.c_str(), &st, 0) == 0 && st.st_ino == dir_stat_.st_ino &&
+         st.st_dev == dir_stat_.st_dev;
+}
+
+Status Store::Listen() {
+  listener.reset(os().Socket(SOCK_SEQPACKET | SOCK_NONBLOCK));
+  if (!listener.valid()) return Status::Error(-listener.get());
+  struct sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  // By descriptor: the store's own path may be longer than sun_path holds.
+  int n = snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/server.sock",
+                   dir.get());
+  (void)os().UnlinkAt(dir.get(), "server.sock", 0);
+  int error = os().Bind(listener.get(), address,
+                        static_cast<socklen_t>(offsetof(struct sockaddr_un, sun_path) +
+                                               static_cast<size_t>(n) + 1));
+  if (error == 0) error = os().Listen(listener.get(), 128);
+  return error < 0 ? Status::Error(-error, std::string("cannot listen on ") + path +
+                                               "/server.sock: " + strerror(-error))
+                   : Status::Ok();
+}
+
+Fd Store::ConnectToServer() const {
+  Fd fd(os().Socket(SOCK_SEQPACKET | SOCK_NONBLOCK));
+  if (!fd.valid()) return fd;
+  struct sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  int n = snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/server.sock",
+                   dir.get());
+  if (os().Connect(fd.get(), address,
+                   static_cast<socklen_t>(offsetof(struct sockaddr_un, sun_path) +
+                                          static_cast<size_t>(n) + 1)) < 0) {
+    fd.reset();
+  }
+  return fd;
+}
+
+Result<std::shared_ptr<Store>> Store::Create(const std::string& workflow, const SegmentSpec& spec) {
+  auto base = Base();
+  if (!base.ok()) return base.status();
+  SweepLeftovers(*base);
+  std::shared_ptr<Store> store(new Store);
+  store->workflow = workflow;
+  store->path = *base + "/" + EncodeName(workflow);
+  std::string made = *base + "/.new-" + std::to_string(os().Random());
+  if (int error = os().MkdirAt(AT_FDCWD, made.c_str(), 0700); error < 0) {
+    return WithPath(Status::Error(-error), "cannot make", made);
+  }
+  store->unpublished_ = made;
+  auto fill = [&]() -> Status {
+    auto opened = OpenDir(AT_FDCWD, made.c_str());
+    if (!opened.ok()) return opened.status();
+    store->dir = opened.take();
+    int at = store->dir.get();
+    Fd locks(os().OpenAt(at, "locks", O_RDWR | O_CREAT | O_EXCL, 0600));
+    if (!locks.valid()) return Status::Error(-locks.get());
+    store->locks = std::make_unique<SlotLocks>(std::move(locks));
+    if (!store->locks->Take(0)) return Status::Error(EBUSY);
+    for (auto [part, name] :
+         {std::pair{&store->tree, "tree"}, std::pair{&store->scratch, "scratch"}}) {
+      if (int error = os().MkdirAt(at, name, 0700); error < 0) return Status::Error(-error);
+      auto fd = OpenDir(at, name);
+      if (!fd.ok()) return fd.status();
+      *part = fd.take();
+    }
+    Fd control(os().OpenAt(at, "control", O_RDWR | O_CREAT | O_EXCL, 0600));
+    if (!control.valid()) return Status::Error(-control.get());
+    auto segment = Segment::Create(std::move(control), spec);
+    if (!segment.ok()) return segment.status();
+    CAPIO_RETURN_IF_ERROR(store->Assemble(segment.take()));
+    return store->Listen();
+  };
+  if (Status s = fill(); !s.ok()) {
+    (void)RemoveTree(AT_FDCWD, made.c_str());
+    return WithPath(s, "cannot make a store in", *base);
+  }
+  return store;
+}
+
+Status Store::Publish() {
+  int error = os().RenameAt(AT_FDCWD, unpublished_.c_str(), AT_FDCWD, path.c_str());
+  if (error == 0) {
+    unpublished_.clear();
+    return Status::Ok();
+  }
+  (void)RemoveTree(AT_FDCWD, unpublished_.c_str());
+  if (error == -ENOTEMPTY) error = -EEXIST;
+  return Status::Error(-error);
+}
+
+Result<std::shared_ptr<Store>> Store::Adopt(const std::string& workflow) {
+  auto store = Open(workflow);
+  if (!store.ok()) return store;
+  if (!(*store)->locks->Take(0)) return Status::Error(EBUSY);
+  // Its server may have removed it between our look and our lock.
+  if (!(*store)->Linked()) {
+    (*store)->locks->Drop(0);
+    return Status::Error(ENOENT);
+  }
+  CAPIO_RETURN_IF_ERROR((*store)->Listen());
+  return store;
+}
+
+Status Store::Remove() {
+  if (!locks->TakeAll()) return Status::Error(EBUSY);
+  segment->header().phase.store(kPhaseDone);
+  size_t cut = path.rfind('/');
+  std::string base = path.substr(0, cut);
+  std::string gone = base + "/.gone-" + std::to_string(os().Random());
+  int error = os().RenameAt(AT_FDCWD, path.c_str(), AT_FDCWD, gone.c_str());
+  if (error < 0) {
+    locks->DropAll();
+    return Status::Error(-error);
+  }
+  Status status = RemoveTree(AT_FDCWD, gone.c_str());
+  // The last store of this user takes the common directory with it.
+  (void)os().UnlinkAt(AT_FDCWD, base.c_str(), AT_REMOVEDIR);
+  return status;
+}
+
+Result<uint32_t> Store::AppIndex(std::string_view name) {
+  if (name.empty() || name.size() >= kAppNameMax) {
+    return Status::Error(EINVAL, "an app name must have 1 to " + std::to_string(kAppNameMax - 1) +
+                                     " bytes");
+  }
+  for (uint32_t index = 0; index < kMaxApps; ++index) {
+    App& app = segment->header().apps[index];
+    uint32_t state = app.state.load(std::memory_order_acquire);
+    if (state == kAppNamed) {
+      if (name == app.name) return index;
+      continue;
+    }
+    // A claimed entry whose claimer died stays unused: entries are plenty, and taking it over would race.
+    if (state != kAppFree || !app.state.compare_exchange_strong(state, kAppClaimed)) {
+      if (app.state.load(std::memory_order_acquire) == kAppNamed && name == app.name) return index;
+      continue;
+    }
+    memcpy(app.name, name.data(), name.size());
+    app.state.store(kAppNamed, std::memory_order_release);
+    // Two processes may have claimed the same name at once: the lower entry is the app.
+    for (uint32_t lower = 0; lower < index; ++lower) {
+      App& other = segment->header().apps[lower];
+      if (other.state.load(std::memory_order_acquire) == kAppNamed && name == other.name) {
+        return lower;
+      }
+    }
+    return index;
+  }
+  return Status::Error(ENOSPC, "the workflow has too many apps");
+}
+
+std::string Store::AppName(uint32_t app) const {
+  if (app >= kMaxApps) return "?";
+  const App& entry = segment->header().apps[app];
+  return entry.state.load(std::memory_order_acquire) == kAppNamed ? entry.name : "?";
+}
+
+}  // namespace capio

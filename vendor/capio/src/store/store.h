@@ -1,0 +1,96 @@
+// One workflow's store: its directory, and the parts in it opened and ready.
+//
+//   <root>/capio-<uid>/<workflow>/   root is $CAPIO_STORE, else /dev/shm; mode 0700, owner checked
+//     locks      slot locks (M1)
+//     control    the control segment
+//     tree/      the memory tree
+//     scratch/   files not yet named
+//     server.sock, log
+//
+// A store appears by rename, complete and with its server's lock held, and goes away by rename: whoever sees the
+// directory under its name sees a whole store.
+#ifndef CAPIO_STORE_STORE_H_
+#define CAPIO_STORE_STORE_H_
+
+#include <memory>
+#include <string>
+
+#include "os/os.h"
+#include "rules/rule_set.h"
+#include "store/commit.h"
+#include "store/layers.h"
+#include "store/locks.h"
+#include "store/records.h"
+#include "store/segment.h"
+
+namespace capio {
+
+class Store {
+ public:
+  // <root>/capio-<uid>, made if absent. EPERM if it is not ours alone.
+  static Result<std::string> Base();
+
+  // Opens the store of a workflow; ENOENT if there is none. Within a process the same store is opened once and
+  // shared, since closing a second descriptor of `locks` would drop the slots held through the first.
+  static Result<std::shared_ptr<Store>> Open(const std::string& workflow);
+
+  // For servers. A new store, with slot 0 held and a listening socket, not yet under its name.
+  static Result<std::shared_ptr<Store>> Create(const std::string& workflow,
+                                               const SegmentSpec& spec);
+  // Puts it under its name. EEXIST if another server was faster: the new one is removed.
+  Status Publish();
+  // Takes over a store whose server is gone. EBUSY if it is not gone.
+  static Result<std::shared_ptr<Store>> Adopt(const std::string& workflow);
+  // Unlinks everything, if no client is alive (EBUSY).
+  Status Remove();
+
+  ~Store();
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  // Still the one under its name.
+  [[nodiscard]] bool Linked() const;
+  // Somebody serves it.
+  [[nodiscard]] bool Served() const { return locks->Held(0); }
+  // A socket connected to the server; does not wait for it.
+  [[nodiscard]] Fd ConnectToServer() const;
+
+  // An app's index, claimed if it is new. ENOSPC: too many; ENAMETOOLONG.
+  Result<uint32_t> AppIndex(std::string_view name);
+  [[nodiscard]] std::string AppName(uint32_t app) const;
+  // The rule of a path, with the store's indices of its apps.
+  [[nodiscard]] Rule RuleOf(std::string_view relative) const { return rules.Match(relative); }
+  [[nodiscard]] bool HasConfig() const {
+    return (segment->header().flags.load(std::memory_order_relaxed) & kHasConfig) != 0;
+  }
+
+  std::string path;      // the store's directory
+  std::string workflow;  // its name as given
+  Fd dir;
+  Fd tree;
+  Fd scratch;
+  Fd real;  // CAPIO_DIR
+  Fd listener;
+  std::unique_ptr<Segment> segment;
+  std::unique_ptr<SlotLocks> locks;
+  std::unique_ptr<Records> records;
+  std::unique_ptr<Judge> judge;
+  std::unique_ptr<Layers> layers;
+  RuleSet rules;
+
+ private:
+  Store() = default;
+  Status OpenParts();
+  Status Assemble(std::unique_ptr<Segment> control);
+  Status Listen();
+
+  struct stat dir_stat_ = {};
+  std::string unpublished_;  // name in the base directory while not under its own
+};
+
+// The run this process belongs to: $CAPIO_RUN_ID, else the batch job's id, else "".
+std::string RunId();
+
+}  // namespace capio
+
+#endif  // CAPIO_STORE_STORE_H_
