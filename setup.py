@@ -42,15 +42,18 @@ class BuildNative(Command):
     """Builds libcapio.so and capio_server and generates the modules git does not hold."""
 
     description = "build the native library and the server"
-    user_options: list[tuple[str, str | None, str]] = []
+    user_options = [("inplace", "i", "put the results into the source tree")]
+    boolean_options = ["inplace"]
     editable_mode = False
     done = False
 
     def initialize_options(self) -> None:
         self.build_lib: str | None = None
+        self.inplace = False
 
     def finalize_options(self) -> None:
         self.set_undefined_options("build", ("build_lib", "build_lib"))
+        self.editable_mode = self.editable_mode or bool(self.inplace)
 
     @property
     def package(self) -> Path:
