@@ -1,0 +1,3 @@
+"""Fails while it is being imported."""
+
+raise LookupError("broken on purpose")

@@ -1,0 +1,3 @@
+"""Imported by other targets, from their own directory."""
+
+NAME = "sibling"

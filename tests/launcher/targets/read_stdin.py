@@ -1,0 +1,3 @@
+import sys
+
+print(sys.stdin.readline().upper(), len(sys.stdin.read()), input.__module__)
