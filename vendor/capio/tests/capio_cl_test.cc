@@ -230,6 +230,15 @@ TEST(CapioCl, ByteOrderMarkAndCarriageReturns) {
   EXPECT_EQ(Parsed("\xEF\xBB\xBF{\"name\": \"w\",\r\n\"IO_Graph\": []\r\n}\r\n").name, "w");
 }
 
+// Bytes of a file name that are no UTF-8 must not reach those who decode the message.
+TEST(CapioCl, MessagesAreUtf8) {
+  Result<Workflow> workflow = ParseCapioCl("[]", "caf\xE9\n\xC3\xA9.json", kDir, "");
+  EXPECT_EQ(
+      workflow.status().text(),
+      std::string("caf\\xE9\\x0A\xC3\xA9.json: line 1: found a list; write a JSON object with "
+                  "\"name\" and \"IO_Graph\""));
+}
+
 // A group may double in each level: 64 levels must not take 2^64 steps.
 TEST(CapioCl, GroupsOfGroupsStaySmall) {
   std::string aliases = R"({"group_name": "g0", "files": ["a", "b"]})";

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "rules/capio_cl.h"
@@ -18,6 +19,8 @@
 
 namespace capio {
 namespace {
+
+using namespace std::string_view_literals;
 
 Workflow Sample() {
   Result<Workflow> workflow = ParseCapioCl(R"({"name": "w \u00e9", "version": 1.1,
@@ -82,7 +85,7 @@ TEST(RuleImage, LayoutIsFixed) {
   entry.permanent = true;
   entry.producers = {0};
   const std::string image = SerialiseRules(workflow);
-  const std::string_view body(
+  const std::string_view body =
       "\1\0\0\0w"
       "\0\0\0\0\0\0\xF0\x3F"
       "\0\0\0\0"
@@ -92,9 +95,8 @@ TEST(RuleImage, LayoutIsFixed) {
       "\1\0\0\0x\4"
       "\1\0\0\0\0\0"
       "\0\0\0\0"
-      "\0\0\0\0",
-      59);
-  EXPECT_EQ(image.substr(0, 8), std::string_view("CCLR\1\0\0\0", 8));
+      "\0\0\0\0"sv;
+  EXPECT_EQ(image.substr(0, 8), "CCLR\1\0\0\0"sv);
   EXPECT_EQ(image.substr(24), body);
   EXPECT_EQ(image[8], static_cast<char>(24 + body.size()));
 }

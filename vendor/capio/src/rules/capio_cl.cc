@@ -8,8 +8,10 @@
 #include <initializer_list>
 #include <iterator>
 #include <limits>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -135,6 +137,15 @@ class TreeBuilder {
     const size_t cut = message.find(place == std::string::npos ? "] " : ": ",
                                     place == std::string::npos ? 0 : place);
     if (cut != std::string::npos) message.erase(0, cut + 2);
+    const std::string_view before = text_.substr(0, at);
+    const size_t last = before.find_last_not_of(" \t\r\n");
+    const char found = at < text_.size() ? text_[at] : '\0';
+    if (found == '/' || found == '#') {
+      message += "; JSON has no comments";
+    } else if ((found == '}' || found == ']') && last != std::string_view::npos &&
+               before[last] == ',') {
+      message += "; remove the comma before it";
+    }
     SyntaxError(at, std::move(message));
     return false;
   }
@@ -210,17 +221,36 @@ Document ParseJson(std::string_view text) {
 
 // ---- Text for people
 
-// Control characters would break the one-line form of a diagnostic.
+// Length of the UTF-8 sequence at the start of text, 0 if there is none.
+size_t Utf8Length(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  const size_t length = lead < 0x80                    ? 1
+                        : lead >= 0xC2 && lead <= 0xDF ? 2
+                        : lead >= 0xE0 && lead <= 0xEF ? 3
+                        : lead >= 0xF0 && lead <= 0xF4 ? 4
+                                                       : 0;
+  if (length > text.size()) return 0;
+  for (size_t i = 1; i < length; ++i) {
+    if ((static_cast<unsigned char>(text[i]) & 0xC0u) != 0x80) return 0;
+  }
+  return length;
+}
+
+// Control characters would break the one-line form of a diagnostic, loose bytes whoever decodes it.
 std::string Printable(std::string_view text) {
   std::string out;
-  for (char c : text) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
+  while (!text.empty()) {
+    size_t length = Utf8Length(text);
+    const auto c = static_cast<unsigned char>(text[0]);
+    if (length == 0 || c < 0x20 || c == 0x7F) {
       char escape[8];
-      std::snprintf(escape, sizeof escape, "\\x%02X", static_cast<unsigned>(c));
+      std::snprintf(escape, sizeof escape, "\\x%02X", c);
       out += escape;
+      length = 1;
     } else {
-      out += c;
+      out += text.substr(0, length);
     }
+    text.remove_prefix(length);
   }
   return out;
 }
@@ -400,6 +430,11 @@ class ClReader {
     CheckDependencies(rules);
     CheckTies(rules);
     WarnUnproduced();
+    SortByLine(errors_);
+    SortByLine(&warnings_);
+    for (const ClDiagnostic& warning : warnings_) {
+      workflow_.warnings.push_back(FormatDiagnostic(warning, file_name_));
+    }
     return std::move(workflow_);
   }
 
@@ -440,12 +475,15 @@ class ClReader {
     return nullptr;
   }
 
+  static void SortByLine(std::vector<ClDiagnostic>* list) {
+    std::stable_sort(list->begin(), list->end(),
+                     [](const ClDiagnostic& a, const ClDiagnostic& b) { return a.line < b.line; });
+  }
   void Error(int line, std::string pointer, std::string message) {
     errors_->push_back({line, 0, std::move(pointer), std::move(message)});
   }
   void Warn(int line, std::string pointer, std::string message) {
     warnings_.push_back({line, 0, std::move(pointer), std::move(message)});
-    workflow_.warnings.push_back(FormatDiagnostic(warnings_.back(), file_name_));
   }
 
   // Duplicate keys and NUL characters, anywhere. The depth is bounded by kMaxDepth.
@@ -576,7 +614,7 @@ class ClReader {
   }
 
   // The files of a group, other groups expanded. Depth is bounded: every level opens another group.
-  const std::vector<Pattern>& Expand(const std::string& name, Group* group, int depth) {
+  void Expand(const std::string& name, Group* group, int depth) {
     group->state = Group::State::kOpen;
     std::unordered_set<std::string> seen;
     const auto add = [&](const Pattern& pattern) {
@@ -611,7 +649,6 @@ class ClReader {
       for (const Pattern& pattern : inner->second.patterns) add(pattern);
     }
     group->state = Group::State::kDone;
-    return group->patterns;
   }
 
   void AddListed(const Node& node, const std::string& pointer, std::vector<Listed>* out) {
@@ -832,6 +869,7 @@ class ClReader {
 
   void ReadClause(const Node& node, const std::string& pointer) {
     CheckKeys(node, pointer, {"name", "dirname", "committed", "mode", "n_files", "file_deps"});
+    const size_t errors_before = errors_->size();
     const Node* files = Find(node, "name");
     const Node* directories = Find(node, "dirname");
     if (files != nullptr && directories != nullptr) {
@@ -845,7 +883,6 @@ class ClReader {
     }
     Clause clause;
     clause.is_directory = directories != nullptr;
-    const size_t errors_before = errors_->size();
     ReadCommit(node, pointer, &clause);
     ReadMode(node, pointer, &clause);
     clause.doubtful = errors_->size() > errors_before;
@@ -945,9 +982,10 @@ class ClReader {
       } else {
         Words words = {"on_close", "on_termination", "on_file"};
         if (clause->is_directory) words.push_back("on_n_files");
-        Error(committed->line, at,
-              "found " + Quoted(value) + "; write " + AllowedCommits(clause->is_directory) +
-                  Suggestion(rule, words));
+        Error(
+            committed->line, at,
+            "found " + Quoted(value) + "; write " + AllowedCommits(clause->is_directory) +
+                (rule == "n_files" ? " (did you mean \"on_n_files\"?)" : Suggestion(rule, words)));
       }
     }
     ReadNFiles(node, pointer, needs_n_files, committed == nullptr, clause);
@@ -1241,12 +1279,14 @@ class ClReader {
               "; remove one of the dependencies");
   }
 
+  // One error for two patterns, however many names they share.
   void CheckTies(const RuleSet& rules) {
+    std::set<std::pair<size_t, size_t>> reported;
     for (const std::string& name : ConcreteNames()) {
       const auto pair = rules.ConflictingEntries(name);
       if (!pair || rules.Match(name).excluded) continue;
       const auto [a, b] = *pair;
-      if (places_[a].doubtful || places_[b].doubtful) continue;
+      if (places_[a].doubtful || places_[b].doubtful || !reported.insert(*pair).second) continue;
       const Entry& first = workflow_.entries[a];
       const Entry& second = workflow_.entries[b];
       Error(places_[b].streaming_line, places_[b].streaming_pointer,
@@ -1321,10 +1361,7 @@ Result<Workflow> ReadCapioCl(std::string_view text, std::string_view file_name,
       errors->push_back(*document.syntax_error);
       return Workflow();
     }
-    Workflow workflow = ClReader(document, file_name, capio_dir, resolve_prefix, errors).Read();
-    std::stable_sort(errors->begin(), errors->end(),
-                     [](const ClDiagnostic& a, const ClDiagnostic& b) { return a.line < b.line; });
-    return workflow;
+    return ClReader(document, file_name, capio_dir, resolve_prefix, errors).Read();
   } catch (const std::bad_alloc&) {
     return Status::Error(ENOMEM);
   } catch (const std::exception& error) {
