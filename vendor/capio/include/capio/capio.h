@@ -222,9 +222,12 @@ CAPIO_EXPORT int capio_file_status(capio_file *file);
 #define CAPIO_CLOSE_COUNT 0     /* a close like any other */
 #define CAPIO_CLOSE_ABANDONED 1 /* left by an exception: counts only if the process ends well */
 #define CAPIO_CLOSE_FAILED 2    /* bytes were lost (a flush failed): the file fails */
-/* Ends the handle and frees it; closes the descriptor unless keep_fd. Never blocks.
+#define CAPIO_FD_CLOSE 0  /* close the descriptor */
+#define CAPIO_FD_KEEP 1   /* leave it open: the file then commits only once nobody has it open for writing */
+#define CAPIO_FD_CLOSED 2 /* the caller has closed it */
+/* Ends the handle and frees it. Never blocks.
  * Returns 0, or the negated errno of close(2); the handle is gone either way. */
-CAPIO_EXPORT int capio_close(capio_file *file, int how, int keep_fd);
+CAPIO_EXPORT int capio_close(capio_file *file, int how, int fd_fate);
 
 /* CDEF-END */
 

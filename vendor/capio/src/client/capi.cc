@@ -398,13 +398,16 @@ int capio_wait_commit(capio_file* file) {
 
 int capio_file_status(capio_file* file) { return file->impl->status(); }
 
-int capio_close(capio_file* file, int how, int keep_fd) {
+int capio_close(capio_file* file, int how, int fd_fate) {
   return GuardInt([&] {
     std::unique_ptr<capio_file> owned(file);
     capio::CloseKind kind = how == CAPIO_CLOSE_COUNT       ? capio::CloseKind::kCount
                             : how == CAPIO_CLOSE_ABANDONED ? capio::CloseKind::kAbandoned
                                                            : capio::CloseKind::kFailed;
-    return owned->impl->Close(kind, keep_fd != 0);
+    capio::FdFate fate = fd_fate == CAPIO_FD_CLOSE  ? capio::FdFate::kClose
+                         : fd_fate == CAPIO_FD_KEEP ? capio::FdFate::kKeep
+                                                    : capio::FdFate::kClosed;
+    return owned->impl->Close(kind, fate);
   });
 }
 

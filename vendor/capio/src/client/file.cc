@@ -500,15 +500,15 @@ int File::status() const {
   return bits;
 }
 
-Status File::Close(CloseKind kind, bool keep_fd) {
+Status File::Close(CloseKind kind, FdFate fate) {
   bool borrowed = fork_epoch_ != ForkEpoch();
   Status status;
   Fd probe;
   if (writer_ && !borrowed) {
-    if (exposed_.load() || forks_ != ForksDone() || keep_fd) {
+    if (exposed_.load() || forks_ != ForksDone() || fate == FdFate::kKeep) {
       record_->flags.fetch_or(kFileNeedsProbe);
     }
-    if ((record_->flags.load() & kFileNeedsProbe) != 0 &&
+    if ((record_->flags.load() & kFileNeedsProbe) != 0 && fate != FdFate::kClosed &&
         CommitOf(record_->rule.load()) == CommitRule::kOnClose) {
       probe = Reopen(fd_.get(), O_RDONLY | O_NONBLOCK);
     }
@@ -518,7 +518,7 @@ Status File::Close(CloseKind kind, bool keep_fd) {
     // Before the close is counted: a death in between leaves an open cell, which fails the file.
     if (kind == CloseKind::kAbandoned) cell_->abandoned.fetch_add(1);
   }
-  if (keep_fd) {
+  if (fate != FdFate::kClose) {
     (void)fd_.release();
   } else if (fd_.valid()) {
     int error = os().Close(fd_.release());

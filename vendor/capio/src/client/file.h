@@ -11,6 +11,7 @@
 namespace capio {
 
 enum class CloseKind { kCount, kAbandoned, kFailed };
+enum class FdFate { kClose, kKeep, kClosed };
 
 class File {
  public:
@@ -29,7 +30,7 @@ class File {
   [[nodiscard]] int status() const;
   [[nodiscard]] int fd() const { return fd_.get(); }
   // Ends the handle; the object is of no use afterwards.
-  Status Close(CloseKind kind, bool keep_fd);
+  Status Close(CloseKind kind, FdFate fate);
 
  private:
   File(std::shared_ptr<Session> session, FileRecord* record, Fd fd, int flags);
