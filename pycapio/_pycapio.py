@@ -1,0 +1,458 @@
+"""The binding: calls of libcapio as Python values and exceptions. Nothing else in pycapio uses ffi.
+
+Blocking functions return to the interpreter at least once a second and on every signal, so that
+signal handlers run: Ctrl-C ends any wait with KeyboardInterrupt.
+
+The public low-level names (``pycapio_open``, ``PyCapioPath`` ...) can be imported from here, too;
+they live in the modules above and are looked up on first use.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from pycapio import _native
+
+if TYPE_CHECKING:
+    Handle = Any  # a cffi pointer
+    StrOrBytes = str | bytes
+
+CAPIO_DEFAULT_APP_NAME: Final = "writer"
+CAPIO_DEFAULT_WORKFLOW_NAME: Final = "workflow"
+
+ABI_VERSION: Final = 1
+UNMANAGED: Final = -4097
+
+# Purposes of resolve().
+FOR_LOOKUP: Final = 0
+FOR_EXISTENCE: Final = 1
+FOR_CONTENT: Final = 2
+FOR_CHANGE: Final = 3
+FOR_CREATE: Final = 4
+NOFOLLOW: Final = 256
+
+SESSION_PERSIST: Final = 1
+SESSION_RESUME: Final = 2
+SESSION_SILENT: Final = 4
+SESSION_TEARDOWN: Final = 8
+SESSION_NO_CONFIG: Final = 16
+
+INFO_DIR: Final = 1
+INFO_REALDIR: Final = 2
+INFO_STORE: Final = 3
+INFO_TREE: Final = 4
+INFO_SERVER_PID: Final = 5
+INFO_HAS_CONFIG: Final = 8
+
+READ_FULL: Final = 1
+
+FILE_WRITER: Final = 1
+FILE_COMMITTED: Final = 2
+FILE_FAILED: Final = 4
+FILE_BORROWED: Final = 8
+
+CLOSE_COUNT: Final = 0
+CLOSE_ABANDONED: Final = 1
+CLOSE_FAILED: Final = 2
+FD_CLOSE: Final = 0
+FD_KEEP: Final = 1
+FD_CLOSED: Final = 2
+
+_EINTR: Final = -errno.EINTR
+_PATH_BUFFER: Final = 8192
+_DIRENT_BUFFER: Final = 1 << 16
+
+
+class PyCAPIOException(Exception):
+    """A failure of CAPIO itself: the library, the server, a CAPIO-CL file.
+
+    Failures of a file operation are OSError with errno and filename, as Python's own are.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.errno = code
+
+
+class _Library:
+    """libcapio, loaded on first use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lib: Any = None
+        self.ffi: Any = None
+
+    def __call__(self) -> Any:
+        if self._lib is None:
+            with self._lock:
+                if self._lib is None:
+                    self._lib = self._load()
+        return self._lib
+
+    def _load(self) -> Any:
+        try:
+            from pycapio._capio_abi import ffi
+        except ImportError as error:
+            raise PyCAPIOException(
+                "pycapio is not built: run scripts/build_capio.sh and `pip install -e .`, "
+                f"or reinstall it ({error})"
+            ) from error
+        try:
+            path = os.fspath(_native.library_path())
+        except _native.LibraryNotFound as error:
+            raise PyCAPIOException(str(error)) from None
+        try:
+            lib = ffi.dlopen(path)
+            version = lib.capio_abi_version()
+            if version != ABI_VERSION:
+                raise PyCAPIOException(
+                    f"{path} has ABI version {version}, pycapio needs {ABI_VERSION}: "
+                    "install matching releases, or unset CAPIO_LIB"
+                )
+            for name in _FUNCTIONS:
+                getattr(lib, name)
+        except OSError as error:
+            raise PyCAPIOException(f"cannot load {path}: {error}") from None
+        except AttributeError as error:
+            raise PyCAPIOException(
+                f"{path} is not a libcapio that pycapio can use: {error}"
+            ) from None
+        self.ffi = ffi
+        self.path = path
+        return lib
+
+
+_FUNCTIONS: Final = (
+    "capio_cancel_waits",
+    "capio_close",
+    "capio_expose",
+    "capio_last_error",
+    "capio_lseek",
+    "capio_mkdir",
+    "capio_open",
+    "capio_opendir",
+    "capio_publish",
+    "capio_read",
+    "capio_readdir",
+    "capio_rename",
+    "capio_resolve",
+    "capio_rmdir",
+    "capio_session_close",
+    "capio_session_fail_abandoned",
+    "capio_session_goodbye",
+    "capio_session_goodbye_child",
+    "capio_session_info",
+    "capio_session_open",
+    "capio_session_options_init",
+    "capio_session_set_flags",
+    "capio_truncate",
+    "capio_unlink",
+    "capio_wait_commit",
+    "capio_wait_needs",
+    "capio_write",
+)
+
+_library = _Library()
+
+# Called with the apps (names) that a wait needs when all their processes are this one; raises if
+# the caller is inside one of them. Set by pycapio.session.
+on_self_wait: Callable[[list[str], Any], None] | None = None
+
+
+def _sentence(code: int) -> str:
+    text: str = _library.ffi.string(_library().capio_last_error()).decode("utf-8", "replace")
+    return text or os.strerror(code)
+
+
+def os_error(rc: int, path: Any = None, path2: Any = None) -> OSError:
+    """The OSError (of the right subclass) for a negative return value."""
+    code = -rc
+    if path is None:
+        return OSError(code, _sentence(code))
+    if path2 is None:
+        return OSError(code, _sentence(code), path)
+    return OSError(code, _sentence(code), path, None, path2)
+
+
+def _waited(call: Callable[..., int], *args: Any, path: Any = None) -> int:
+    """Repeats a call that returns -EINTR; between two calls the interpreter runs signal handlers."""
+    rc = call(*args)
+    while rc == _EINTR:
+        if on_self_wait is not None:
+            needs = _library.ffi.string(_library().capio_wait_needs())
+            if needs:
+                on_self_wait(os.fsdecode(needs).split("\n")[:-1], path)
+        rc = call(*args)
+    return rc
+
+
+def library_path() -> str:
+    """The file of the libcapio in use."""
+    _library()
+    return _library.path
+
+
+def open_session(
+    *,
+    capio_dir: str,
+    app_name: str,
+    workflow_name: str,
+    server_path: str,
+    config_path: str,
+    await_server_ms: int,
+    flags: int,
+) -> Handle:
+    """Attaches to a workflow. Raises PyCAPIOException, or FileNotFoundError and NotADirectoryError
+    for capio_dir itself."""
+    lib, ffi = _library(), _library.ffi
+    options = ffi.new("capio_session_options *")
+    lib.capio_session_options_init(options)
+    keep = {
+        name: ffi.new("char[]", os.fsencode(value))
+        for name, value in (
+            ("capio_dir", capio_dir),
+            ("app_name", app_name),
+            ("workflow_name", workflow_name),
+            ("server_path", server_path),
+            ("config_path", config_path),
+        )
+    }
+    for name, value in keep.items():
+        setattr(options, name, value)
+    options.await_server_ms = await_server_ms
+    options.flags = flags
+    out = ffi.new("capio_session **")
+    rc = lib.capio_session_open(options, out)
+    if rc < 0:
+        raise PyCAPIOException(_sentence(-rc), -rc)
+    return out[0]
+
+
+def close_session(session: Handle, wait_ms: int) -> None:
+    _library().capio_session_close(session, wait_ms)
+
+
+def goodbye(session: Handle, bad: bool) -> None:
+    _library().capio_session_goodbye(session, 1 if bad else 0)
+
+
+def goodbye_child(session: Handle, pid: int) -> None:
+    _library().capio_session_goodbye_child(session, pid)
+
+
+def fail_abandoned(session: Handle) -> None:
+    _library().capio_session_fail_abandoned(session)
+
+
+def set_flags(session: Handle, on: int, off: int) -> None:
+    _library().capio_session_set_flags(session, on, off)
+
+
+def cancel_waits(on: bool) -> None:
+    _library().capio_cancel_waits(1 if on else 0)
+
+
+def session_info(session: Handle, what: int) -> str:
+    buffer = _library.ffi.new("char[]", _PATH_BUFFER)
+    rc = _library().capio_session_info(session, what, buffer, _PATH_BUFFER)
+    if rc < 0:
+        raise PyCAPIOException(_sentence(-rc), -rc)
+    return os.fsdecode(_library.ffi.unpack(buffer, rc))
+
+
+def resolve(session: Handle, path: bytes, purpose: int, shown: Any) -> bytes | None:
+    """The backing path of a CAPIO path, or None if the path is not CAPIO's. May wait."""
+    lib, ffi = _library(), _library.ffi
+    buffer = ffi.new("char[]", _PATH_BUFFER)
+    rc = _waited(
+        lib.capio_resolve, session, path, len(path), purpose, buffer, _PATH_BUFFER, path=shown
+    )
+    if rc >= 0:
+        unpacked: bytes = ffi.unpack(buffer, rc)
+        return unpacked
+    if rc == UNMANAGED:
+        return None
+    raise os_error(rc, shown)
+
+
+def open_file(
+    session: Handle, path: bytes, flags: int, mode: int, shown: Any
+) -> tuple[int, Handle | None] | None:
+    """A descriptor and, if it needs watching, its handle; None if the path is not CAPIO's."""
+    lib, ffi = _library(), _library.ffi
+    out = ffi.new("capio_file **")
+    rc = _waited(lib.capio_open, session, path, len(path), flags, mode, out, path=shown)
+    if rc >= 0:
+        return rc, (out[0] or None)
+    if rc == UNMANAGED:
+        return None
+    raise os_error(rc, shown)
+
+
+def mkdir(session: Handle, path: bytes, mode: int, shown: Any) -> bool:
+    """False if the path is not CAPIO's."""
+    rc = _library().capio_mkdir(session, path, len(path), mode)
+    return _done(rc, shown)
+
+
+def rmdir(session: Handle, path: bytes, shown: Any) -> bool:
+    return _done(_waited(_library().capio_rmdir, session, path, len(path), path=shown), shown)
+
+
+def unlink(session: Handle, path: bytes, shown: Any) -> bool:
+    return _done(_waited(_library().capio_unlink, session, path, len(path), path=shown), shown)
+
+
+def rename(session: Handle, source: bytes, target: bytes, shown: Any, shown2: Any) -> bool:
+    rc = _waited(
+        _library().capio_rename, session, source, len(source), target, len(target), path=shown
+    )
+    if rc in (0, UNMANAGED):
+        return rc == 0
+    raise os_error(rc, shown, shown2)
+
+
+def _done(rc: int, shown: Any) -> bool:
+    if rc in (0, UNMANAGED):
+        return rc == 0
+    raise os_error(rc, shown)
+
+
+def list_directory(
+    session: Handle, path: bytes, shown: Any
+) -> Iterator[tuple[bytes, int, int]] | None:
+    """(name, d_type, inode) of the entries; None if the path is not CAPIO's. May wait."""
+    lib, ffi = _library(), _library.ffi
+    out = ffi.new("capio_dir **")
+    rc = _waited(lib.capio_opendir, session, path, len(path), out, path=shown)
+    if rc == UNMANAGED:
+        return None
+    if rc < 0:
+        raise os_error(rc, shown)
+    return _entries(ffi.gc(out[0], lib.capio_closedir), shown)
+
+
+def _entries(directory: Handle, shown: Any) -> Iterator[tuple[bytes, int, int]]:
+    lib, ffi = _library(), _library.ffi
+    buffer = ffi.new("char[]", _DIRENT_BUFFER)
+    head_size = ffi.sizeof("capio_dirent")
+    while True:
+        size = _waited(lib.capio_readdir, directory, buffer, _DIRENT_BUFFER, path=shown)
+        if size < 0:
+            raise os_error(size, shown)
+        if size == 0:
+            return
+        raw = memoryview(ffi.buffer(buffer, size))
+        at = 0
+        while at < size:
+            ino = int.from_bytes(raw[at : at + 8], _BYTE_ORDER)
+            reclen = int.from_bytes(raw[at + 8 : at + 10], _BYTE_ORDER)
+            namelen = int.from_bytes(raw[at + 10 : at + 12], _BYTE_ORDER)
+            yield bytes(raw[at + head_size : at + head_size + namelen]), raw[at + 12][0], ino
+            at += reclen
+
+
+def file_read(handle: Handle, buffer: Any, full: bool, name: Any) -> int:
+    """Reads into a writable buffer at the file position. 0 only at the committed end."""
+    lib, ffi = _library(), _library.ffi
+    target = ffi.from_buffer(buffer, require_writable=True)
+    size = len(target)
+    if size == 0:
+        return 0
+    rc: int = lib.capio_read(handle, target, size, -1, READ_FULL if full else 0)
+    if rc == _EINTR:
+        rc = _waited(
+            lib.capio_read, handle, target, size, -1, READ_FULL if full else 0, path=name
+        )
+    if rc < 0:
+        raise os_error(rc, name)
+    return rc
+
+
+def file_write(handle: Handle, data: Any) -> int:
+    target = _library.ffi.from_buffer(data)
+    rc: int = _library().capio_write(handle, target, len(target), -1)
+    if rc < 0:
+        raise os_error(rc)
+    return rc
+
+
+def file_seek(handle: Handle, offset: int, whence: int, name: Any) -> int:
+    rc = _waited(_library().capio_lseek, handle, offset, whence, path=name)
+    if rc < 0:
+        raise os_error(rc)
+    return rc
+
+
+def file_truncate(handle: Handle, size: int) -> None:
+    rc = _library().capio_truncate(handle, size)
+    if rc < 0:
+        raise os_error(rc)
+
+
+def file_expose(handle: Handle, name: Any) -> int:
+    rc = _waited(_library().capio_expose, handle, path=name)
+    if rc < 0:
+        raise os_error(rc, name)
+    return rc
+
+
+def file_wait_commit(handle: Handle, name: Any) -> None:
+    rc = _waited(_library().capio_wait_commit, handle, path=name)
+    if rc < 0:
+        raise os_error(rc, name)
+
+
+def file_publish(handle: Handle) -> None:
+    _library().capio_publish(handle)
+
+
+def file_status(handle: Handle) -> int:
+    status: int = _library().capio_file_status(handle)
+    return status
+
+
+def file_close(handle: Handle, how: int, fd_fate: int) -> None:
+    rc = _library().capio_close(handle, how, fd_fate)
+    if rc < 0:
+        raise os_error(rc)
+
+
+def _byte_order() -> Any:
+    import sys
+
+    return sys.byteorder
+
+
+_BYTE_ORDER: Any = _byte_order()
+
+# Public names of the modules above, for those who import them from here.
+_ELSEWHERE: Final = {
+    "CapioContext": "pycapio.context",
+    "DirEntry": "pycapio.scandir",
+    "FILE_MODES": "pycapio.files",
+    "PyCapioBinaryIOWrapper": "pycapio.files",
+    "PyCapioPath": "pycapio.path",
+    "PyCapioScandirWrapper": "pycapio.scandir",
+    "PyCapioTextIOWrapper": "pycapio.files",
+    "pycapio_get_capio_dir": "pycapio.session",
+    "pycapio_init": "pycapio.session",
+    "pycapio_mkdir": "pycapio.session",
+    "pycapio_open": "pycapio.session",
+    "pycapio_teardown": "pycapio.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _ELSEWHERE.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value

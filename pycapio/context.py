@@ -1,0 +1,253 @@
+"""CapioContext: attach, patch, call, restore."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from types import CodeType, TracebackType
+from typing import Any, Final, TypeVar, cast
+
+from pycapio import session as _session
+from pycapio._pycapio import CAPIO_DEFAULT_APP_NAME, CAPIO_DEFAULT_WORKFLOW_NAME
+from pycapio.proxies.table import patcher
+from pycapio.session import Session, SessionOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CO_COROUTINE: Final = 0x80
+_CO_GENERATOR: Final = 0x20
+_CO_ASYNC_GENERATOR: Final = 0x200
+
+_known: dict[tuple[str, str, str], Session] = {}
+_known_lock = threading.Lock()
+
+
+def session_of(options: SessionOptions) -> Session:
+    """This process's session for (workflow, app, CAPIO_DIR), attached on first use."""
+    key = (options.workflow_name, options.app_name, os.path.abspath(os.fspath(options.capio_dir)))
+    with _known_lock:
+        session = _known.get(key)
+        if session is None:
+            session = _known[key] = Session(options)
+        return session
+
+
+def launch(options: SessionOptions) -> Session:
+    """Attaches and patches for the rest of the process: what the launcher does.
+
+    Raises PyCAPIOException; its errno is EINVAL for a CAPIO-CL file with errors.
+    """
+    session = session_of(options)
+    _session.start_using(session)
+    _session.set_entered((session,))
+    patcher.acquire()
+    patcher.pin()
+    return session
+
+
+class CapioContext:
+    """Runs a function, or a ``with`` block, with its file accesses intercepted.
+
+    Decorates functions, methods, coroutine functions, generators and async generators; may be
+    nested, recursive and used from several threads. On first use within a process it attaches to
+    the workflow, starting its server if there is none; the functions it replaces are given back
+    when the outermost call returns.
+
+    Args:
+        capio_dir: The directory managed by CAPIO; must exist. Everything outside is left alone.
+        app_name: Name of this step in the workflow.
+        workflow_name: Steps with the same name share their files. Any characters.
+        silent: The server prints nothing but errors.
+        server_exec_path: Path or name of the server. By default the one that comes with the
+            library.
+        capio_cl_configuration_file: Path of a CAPIO-CL file; "" for none.
+        await_server_timeout_seconds: How long to wait for the server to become ready.
+        teardown_server: The server ends when the last client has gone.
+
+    Raises (when called or entered): PyCAPIOException.
+    """
+
+    def __init__(
+        self,
+        *,
+        capio_dir: str = ".",
+        app_name: str = CAPIO_DEFAULT_APP_NAME,
+        workflow_name: str = CAPIO_DEFAULT_WORKFLOW_NAME,
+        silent: bool = True,
+        server_exec_path: str = "capio_server",
+        capio_cl_configuration_file: str = "",
+        await_server_timeout_seconds: float = 2,
+        teardown_server: bool = True,
+    ) -> None:
+        self._options = SessionOptions(
+            capio_dir=capio_dir,
+            app_name=app_name,
+            workflow_name=workflow_name,
+            silent=silent,
+            server_exec_path=server_exec_path,
+            capio_cl_configuration_file=capio_cl_configuration_file,
+            await_server_timeout_seconds=await_server_timeout_seconds,
+            teardown_server=teardown_server,
+        )
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """This process's session, attached on first use. CAPIO_DIR is taken from the directory
+        that is current then."""
+        if self._session is None:
+            self._session = session_of(self._options)
+        return self._session
+
+    def __call__(self, function: F) -> F:
+        if isinstance(function, (staticmethod, classmethod)):
+            return cast(F, type(function)(self(function.__func__)))
+        if not callable(function):
+            raise TypeError(f"CapioContext decorates callables, not {type(function).__name__}")
+        code = getattr(function, "__code__", None)
+        flags = code.co_flags if isinstance(code, CodeType) else 0
+        if flags & _CO_ASYNC_GENERATOR:
+            return cast(F, self._async_generator(function))
+        if flags & _CO_COROUTINE:
+            return cast(F, self._coroutine(function))
+        if flags & _CO_GENERATOR:
+            return cast(F, self._generator(function))
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._using(), self._stepping():
+                return function(*args, **kwargs)
+
+        return cast(F, call)
+
+    def __enter__(self) -> CapioContext:
+        session = self.session
+        _session.start_using(session)
+        try:
+            patcher.acquire()
+        except BaseException:
+            _session.stop_using(session)
+            raise
+        _session.set_entered((*_session.entered(), session))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        session = self.session
+        stack = list(_session.entered())
+        for index in range(len(stack) - 1, -1, -1):
+            if stack[index] is session:
+                del stack[index]
+                break
+        _session.set_entered(tuple(stack))
+        patcher.release()
+        if error is not None and not isinstance(error, GeneratorExit):
+            session.fail_abandoned()
+        _session.stop_using(session)
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """The session is in use: from the first to the last step of a call."""
+        session = self.session
+        _session.start_using(session)
+        try:
+            yield
+        except GeneratorExit:
+            raise
+        except BaseException:
+            session.fail_abandoned()
+            raise
+        finally:
+            _session.stop_using(session)
+
+    @contextmanager
+    def _stepping(self) -> Iterator[None]:
+        """The calling context is inside: from resume to yield. No token is kept, since a generator
+        may be resumed in another context than the one it was suspended in."""
+        session = self.session
+        patcher.acquire()
+        before = _session.entered()
+        _session.set_entered((*before, session))
+        try:
+            yield
+        finally:
+            _session.set_entered(before)
+            patcher.release()
+
+    def _drive(self, steps: Any) -> Generator[Any, Any, Any]:
+        """Runs a generator or coroutine, intercepting only between resume and yield."""
+        resume: Callable[..., Any] = steps.send
+        value: Any = None
+        while True:
+            with self._stepping():
+                try:
+                    out = resume(value)
+                except StopIteration as stop:
+                    return stop.value
+            try:
+                value = yield out
+                resume = steps.send
+            except GeneratorExit:
+                with self._stepping():
+                    steps.close()
+                raise
+            except BaseException as error:
+                resume, value = steps.throw, error
+
+    def _generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            with self._using():
+                return (yield from self._drive(function(*args, **kwargs)))
+
+        return generator
+
+    def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+            with self._using():
+                return await _Stepwise(self._drive(function(*args, **kwargs)))
+
+        return coroutine
+
+    def _async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def step(awaitable: Awaitable[Any]) -> _Stepwise:
+            return _Stepwise(self._drive(awaitable.__await__()))
+
+        @wraps(function)
+        async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            steps = function(*args, **kwargs)
+            with self._using():
+                pending = steps.asend(None)
+                while True:
+                    try:
+                        out = await step(pending)
+                    except StopAsyncIteration:
+                        return
+                    try:
+                        sent = yield out
+                        pending = steps.asend(sent)
+                    except GeneratorExit:
+                        await step(steps.aclose())
+                        raise
+                    except BaseException as error:
+                        pending = steps.athrow(error)
+
+        return async_generator
+
+
+class _Stepwise:
+    """Something to await that is driven by a generator of ours."""
+
+    def __init__(self, steps: Generator[Any, Any, Any]) -> None:
+        self._steps = steps
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._steps

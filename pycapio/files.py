@@ -1,0 +1,299 @@
+"""File objects: the standard library's own stack over a raw object that waits and publishes.
+
+``open`` of a CAPIO path first builds what Python would build for the backing file, with its own
+``open`` and an opener. A committed file stays just that. For one that has to be watched the
+buffered object is re-initialised over a CapioRaw. The text layer keeps its C fast paths, which
+look for an exact ``io.FileIO`` at the bottom: they still see the one Python built (the twin).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any, Final
+
+from pycapio import _pycapio, session as _session
+from pycapio.session import Session
+
+_open = io.open
+_os_open = os.open
+
+# Readers wait less often, and copy no more, with a larger buffer; writers keep Python's size, since
+# theirs is the latency.
+_READ_BUFFER: Final = 128 * 1024
+
+
+class FILE_MODES:
+    """Flags of pycapio_open."""
+
+    O_RDONLY: Final = os.O_RDONLY
+    O_WRONLY: Final = os.O_WRONLY
+    O_RDWR: Final = os.O_RDWR
+    O_CREAT: Final = os.O_CREAT
+    O_APPEND: Final = os.O_APPEND
+
+
+class CapioRaw(io.FileIO):
+    """The raw object of a CAPIO file: every byte goes through one call of libcapio.
+
+    A consumer's reads wait until the bytes are there, and report the end only of a committed file.
+    """
+
+    _handle: Any = None
+
+    def __init__(
+        self, twin: io.FileIO, handle: Any, mode: str, name: Any, session: Session, full: bool
+    ) -> None:
+        """twin: owns the descriptor. full: a read returns short only at the end of the file, as an
+        unbuffered regular file's does; under a buffer it returns what is there."""
+        super().__init__(twin.fileno(), mode, closefd=False)
+        self.name = name
+        self._handle = handle
+        self._twin = twin
+        self._session = session
+        self._full = full
+        self._writer = "r" not in mode or "+" in mode
+        self._write_failed = False
+        self._exposed = False
+        # An exception that was being handled when the file was opened does not abandon it.
+        self._handled_at_open = sys.exc_info()[1]
+
+    def readinto(self, buffer: Any, /) -> int:
+        if self.closed or not self.readable():
+            return super().readinto(buffer)
+        return _pycapio.file_read(self._handle, buffer, self._full, self.name)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.closed or not self.readable():
+            return super().read(-1 if size is None else size)
+        if size is None or size < 0:
+            return self.readall()
+        buffer = bytearray(size)
+        n = _pycapio.file_read(self._handle, buffer, self._full, self.name)
+        return bytes(memoryview(buffer)[:n])
+
+    def readall(self) -> bytes:
+        if self.closed or not self.readable():
+            return super().readall()
+        chunks = bytearray()
+        buffer = memoryview(bytearray(1 << 20))
+        while n := _pycapio.file_read(self._handle, buffer, False, self.name):
+            chunks += buffer[:n]
+        return bytes(chunks)
+
+    def write(self, data: Any, /) -> int:
+        if self.closed or not self.writable():
+            return super().write(data)
+        try:
+            n = _pycapio.file_write(self._handle, data)
+        except OSError:
+            self._write_failed = True
+            raise
+        self._write_failed = False
+        return n
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if self.closed or not isinstance(offset, int):
+            return super().seek(offset, whence)
+        if self._exposed:
+            _pycapio.file_publish(self._handle)
+        return _pycapio.file_seek(self._handle, offset, whence, self.name)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        if self.closed or not self.writable():
+            return super().truncate(size)
+        if size is None:
+            size = self.tell()
+        _pycapio.file_truncate(self._handle, size)
+        return size
+
+    def flush(self) -> None:
+        super().flush()
+        if self._exposed and self._handle is not None:
+            _pycapio.file_publish(self._handle)
+
+    def fileno(self) -> int:
+        """The descriptor. A reader's waits for commit, since the descriptor knows no waiting."""
+        if self.closed or self._handle is None:
+            return super().fileno()
+        self._exposed = True
+        return _pycapio.file_expose(self._handle, self.name)
+
+    def isatty(self) -> bool:
+        if self.closed:
+            return super().isatty()
+        return False
+
+    def close(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is None:
+            super().close()
+            return
+        how = _pycapio.CLOSE_COUNT
+        if self._write_failed:
+            how = _pycapio.CLOSE_FAILED
+        elif self._writer and _left_by_exception(self._handled_at_open):
+            how = _pycapio.CLOSE_ABANDONED
+        try:
+            super().close()
+        finally:
+            # The descriptor first: whoever sees the close counted must find no writer left.
+            try:
+                self._twin.close()
+            finally:
+                _pycapio.file_close(handle, how, _pycapio.FD_CLOSED)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+
+def _left_by_exception(handled_at_open: BaseException | None) -> bool:
+    """A close on the way out of an exception: the file may lack what was still to come.
+
+    A generator that is closed early (GeneratorExit) is not an error.
+    """
+    error = sys.exc_info()[1]
+    return (
+        error is not None
+        and error is not handled_at_open
+        and not isinstance(error, (GeneratorExit, StopIteration, StopAsyncIteration))
+    )
+
+
+def open_in_session(
+    session: Session,
+    file: str | bytes,
+    shown: Any,
+    mode: str,
+    buffering: int,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+    closefd: bool,
+) -> Any:
+    """``open`` for a path that may be CAPIO's; every error is the one that Python's gives."""
+    handle: Any = None
+
+    def opener(path: Any, flags: int) -> int:
+        nonlocal handle
+        opened = _pycapio.open_file(session.handle, os.fsencode(file), flags, 0o666, shown)
+        if opened is None:
+            return _os_open(path, flags, 0o666)
+        fd, handle = opened
+        return fd
+
+    try:
+        result = _open(shown, mode, buffering, encoding, errors, newline, closefd, opener)
+        if handle is None:
+            return result
+        return _graft(result, handle, mode, buffering, shown, session)
+    except BaseException:
+        if handle is not None:
+            # Python has closed the descriptor; nothing was written.
+            _pycapio.file_close(handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSED)
+        raise
+
+
+def _graft(
+    file: Any, handle: Any, mode: str, buffering: int, name: Any, session: Session
+) -> Any:
+    raw_mode = mode.replace("t", "").replace("b", "").replace("U", "")
+    if isinstance(file, io.FileIO):
+        raw = CapioRaw(file, handle, raw_mode, name, session, full=True)
+        session.files.add(raw)
+        return raw
+    buffer = file.buffer if isinstance(file, io.TextIOWrapper) else file
+    twin = buffer.raw
+    raw = CapioRaw(twin, handle, raw_mode, name, session, full=False)
+    size = buffering if buffering > 1 else max(twin._blksize, io.DEFAULT_BUFFER_SIZE)
+    if type(buffer) is io.BufferedReader:
+        size = max(size, _READ_BUFFER) if buffering < 0 else size
+    buffer.__init__(raw, size)
+    session.files.add(file)
+    return file
+
+
+def _descriptor_mode(fd: int) -> str:
+    import fcntl
+
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    access = flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
+    if access == os.O_RDONLY:
+        return "r"
+    if flags & os.O_APPEND:
+        return "a" if access == os.O_WRONLY else "a+"
+    # "w" with a descriptor truncates nothing.
+    return "w" if access == os.O_WRONLY else "r+"
+
+
+def _from_descriptor(fd: int, buffer_size: int) -> Any:
+    """A buffered binary object over a descriptor, which it owns from now on."""
+    if not isinstance(fd, int):
+        raise TypeError(f"fd must be an integer, not {type(fd).__name__}")
+    mode = _descriptor_mode(fd)
+    found = _session.take_descriptor(fd)
+    # What FileIO does to a descriptor it is given is to ask for its type and, for "a", to seek.
+    twin = io.FileIO(fd, mode)
+    raw: io.FileIO = twin
+    if found is not None:
+        owner, handle = found
+        raw = CapioRaw(twin, handle, mode, fd, owner, full=False)
+    kind: Any = {"r": io.BufferedReader, "w": io.BufferedWriter, "a": io.BufferedWriter}.get(
+        mode, io.BufferedRandom
+    )
+    buffered = kind(raw, buffer_size)
+    if found is not None:
+        found[0].files.add(buffered)
+    return buffered
+
+
+def _is_capio_raw(raw: Any) -> bool:
+    return isinstance(raw, CapioRaw)
+
+
+class _BinaryKind(type):
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(
+            instance, (io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
+        ) and _is_capio_raw(instance.raw)
+
+    def __call__(cls, fd: int, chunk_size: int = 16384) -> Any:
+        if chunk_size <= 0:
+            raise ValueError("chunk_size must be a positive number of bytes")
+        return _from_descriptor(fd, chunk_size)
+
+
+class PyCapioBinaryIOWrapper(metaclass=_BinaryKind):
+    """PyCapioBinaryIOWrapper(fd, chunk_size=16384): a binary file object over a descriptor of
+    pycapio_open.
+
+    Returns an io.BufferedReader, BufferedWriter or BufferedRandom, by the descriptor's access mode,
+    which owns the descriptor and flushes and closes it when dropped. chunk_size: buffer in bytes.
+    ``isinstance`` holds for every binary file object that CAPIO watches. Reads wait as CAPIO-CL
+    says.
+    """
+
+    def __init__(self, fd: int, chunk_size: int = 16384) -> None:  # pragma: no cover
+        raise TypeError("instances are made by the metaclass")
+
+
+class _TextKind(type):
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, io.TextIOWrapper) and isinstance(
+            instance.buffer, PyCapioBinaryIOWrapper
+        )
+
+    def __call__(cls, fd: int, chunk_size: int = 4096) -> Any:
+        if chunk_size <= 0:
+            raise ValueError("chunk_size must be a positive number of bytes")
+        return io.TextIOWrapper(_from_descriptor(fd, chunk_size), encoding="utf-8")
+
+
+class PyCapioTextIOWrapper(metaclass=_TextKind):
+    """PyCapioTextIOWrapper(fd, chunk_size=4096): a UTF-8 text file object over a descriptor of
+    pycapio_open; otherwise as PyCapioBinaryIOWrapper."""
+
+    def __init__(self, fd: int, chunk_size: int = 4096) -> None:  # pragma: no cover
+        raise TypeError("instances are made by the metaclass")
+

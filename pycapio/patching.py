@@ -1,0 +1,1043 @@
+"""Replaces functions of the standard library by proxies, and gives back exactly what was there.
+
+This module knows nothing of CAPIO: it works on a list of `Replacement`. A `Patcher` counts its
+users; the first one patches, the last one restores.
+
+*What is replaced.* The named attribute of each owner, and every other reference to the same
+function that somebody captured earlier: `from os import stat as s`, class attributes, static and
+class methods, defaults, keyword defaults, closures, dicts, lists, `functools.partial`, attributes
+of instances. They are found by identity, never by name. What cannot be rebound (a tuple, a set, a
+key of a dict, a local variable of a running function) keeps the original; those that a module
+holds are named by `Patcher.unreached`. Proxies that are classes replace their slot only.
+
+*What is left alone.* Modules named by `exclude` with all that belongs to them, the proxies
+themselves, and the C modules behind `os` and `io`: the import system works with those, and so a
+search for modules never meets a proxy.
+
+*Restoring* compares and swaps: a slot that somebody else changed in the meantime stays as it is.
+What was captured while the proxies were in place stays a proxy, which must then act as the
+original.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import sys
+import threading
+import weakref
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    CellType,
+    CoroutineType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
+
+# The typing module would cost every start several milliseconds.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, MutableSet
+    from typing import Any, TypeVar
+
+    _F = TypeVar("_F", bound=Callable[..., Any])
+
+__all__ = ["Patcher", "Replacement", "proxy_for"]
+
+# The import system calls these modules directly and must go on doing so.
+_IMPORT_SYSTEM = (
+    "posix",
+    "nt",
+    "_io",
+    "_frozen_importlib",
+    "_frozen_importlib_external",
+    "importlib._bootstrap",
+    "importlib._bootstrap_external",
+    "zipimport",
+)
+# Where the functions of C modules are found by name.
+_PUBLIC_MODULES = {"posix": "os", "nt": "os", "_io": "io"}
+# From so many new modules on, one pass over the heap is quicker than walking through each.
+_FEW_MODULES = 12
+# gc.get_referrers does not see frozen objects. CPython 3.12 freezes a few hundred by itself.
+_FROZEN_BY_INTERPRETER = 1000
+
+_MISSING: Any = object()
+_UNSEEN = (FrameType, GeneratorType, CoroutineType, AsyncGeneratorType, ModuleType, MethodType)
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+_WRAPPERS = (staticmethod, classmethod)
+_class_dict = type.__dict__["__dict__"].__get__
+_class_mro = type.__dict__["__mro__"].__get__
+_module_dict = ModuleType.__dict__["__dict__"].__get__
+
+
+class Replacement:
+    """One function to replace: the attribute `name` of `owner`, a module or a class.
+
+    The original is whatever `owner` holds at the first activation. With `required=False` an owner
+    that lacks the name is passed over (`os.listxattr` does not exist everywhere).
+    """
+
+    __slots__ = ("name", "owner", "proxy", "required")
+
+    def __init__(
+        self, owner: Any, name: str, proxy: Callable[..., Any], required: bool = True
+    ) -> None:
+        self.owner = owner
+        self.name = name
+        self.proxy = proxy
+        self.required = required
+
+    def __repr__(self) -> str:
+        return f"Replacement({_label(self.owner)}.{self.name})"
+
+
+def proxy_for(
+    original: Callable[..., Any], *, module: str | None = None, qualname: str | None = None
+) -> Callable[[_F], _F]:
+    """Decorate a proxy so that it presents itself as `original`.
+
+    Names, documentation and `inspect.signature` become those of the original. `__module__` is the
+    public module of the original (`os`, where CPython says `posix`), so that pickle finds the
+    proxy there while it is in place, and whoever loads the pickle gets what `os` holds then. A
+    proxy that must also be pickled after it was taken out needs a `module` and a `qualname` under
+    which it can always be imported.
+    """
+
+    def decorate(proxy: _F) -> _F:
+        # __wrapped__ is what inspect.signature follows, text signatures included.
+        functools.update_wrapper(proxy, original)
+        named = module or getattr(original, "__module__", None)
+        proxy.__module__ = _PUBLIC_MODULES.get(named, named) if named else proxy.__module__
+        if qualname is not None:
+            proxy.__qualname__ = qualname
+        if not hasattr(original, "__annotations__"):
+            proxy.__annotations__ = {}
+        return proxy
+
+    return decorate
+
+
+class Patcher:
+    """Puts a list of replacements in place for as long as it has users.
+
+    Args:
+        replacements: What to replace. One original has one proxy, wherever it is replaced.
+        supports: Sets in which membership of a function says what it can do. The proxy joins
+            wherever its original is a member. By default those of `os`.
+        exclude: Names of modules that keep their originals, together with their submodules,
+            classes, functions and containers. The modules of the proxies belong here.
+
+    Methods may be called from any thread, from finalizers too. No lock is held while something is
+    being replaced or restored; threads that want to enter wait until it is complete.
+    """
+
+    def __init__(
+        self,
+        replacements: Iterable[Replacement],
+        *,
+        supports: Iterable[MutableSet[Any]] | None = None,
+        exclude: Iterable[str] = (),
+    ) -> None:
+        self._replacements = tuple(replacements)
+        self._supports = tuple(_supports_of_os() if supports is None else supports)
+        self._exclude = tuple(f"{name}." for name in (*_IMPORT_SYSTEM, __name__, *exclude))
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._users = 0
+        self._active = False
+        self._pinned = False
+        self._busy: int | None = None  # the thread that is patching or restoring
+        self._undo: list[tuple[_Site, Any, Any]] = []
+        self._owners: tuple[_OwnerSite, ...] | None = None
+        self._memberships: tuple[_MemberSite, ...] = ()
+        self._targets: dict[int, tuple[Any, Any]] = {}
+        self._stands_for: dict[int, tuple[Any, Any]] = {}
+        self._captured: list[_Site] = []
+        self._known: dict[int, Callable[[], Any]] = {}
+        self._newest: tuple[int, str, Callable[[], Any]] | None = None
+        self._unreached: tuple[str, ...] = ()
+        _patchers.add(self)
+
+    @property
+    def active(self) -> bool:
+        """Whether the proxies are in place."""
+        return self._active
+
+    @property
+    def users(self) -> int:
+        """How many acquisitions have not been released."""
+        return self._users
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """Names such as `module.TABLE` of what holds an original and cannot be rebound."""
+        return self._unreached
+
+    def original(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what `function` stands for: the original if it is one of the proxies, else itself.
+
+        Raises:
+            AttributeError: A required original does not exist.
+        """
+        if self._owners is None:
+            self._resolve()
+        found = self._stands_for.get(id(function))
+        return function if found is None else found[0]
+
+    def acquire(self) -> None:
+        """Count one more user; the first one patches.
+
+        If a step of patching fails, everything is undone and the failure raised.
+
+        Raises:
+            AttributeError: A required original does not exist.
+            ValueError: One original was given two proxies.
+        """
+        with self._lock:
+            if self._active and self._busy is None:
+                self._users += 1
+                return
+        self._enter(pin=False)
+
+    def release(self) -> None:
+        """Count one user less; the last one restores.
+
+        Raises:
+            RuntimeError: There is no user, or a slot refused to take its original back.
+        """
+        with self._lock:
+            if self._users == 0:
+                raise RuntimeError("pycapio: release() without acquire(); call it once per user")
+            self._users -= 1
+            # A transition under way looks at the count again before it ends.
+            if self._users or self._pinned or not self._active or self._busy is not None:
+                return
+            self._busy = threading.get_ident()
+        self._settle()
+
+    def pin(self) -> None:
+        """Patch, and never restore again."""
+        with self._lock:
+            if self._pinned:
+                return
+        self._enter(pin=True)
+
+    def _enter(self, pin: bool) -> None:
+        me = threading.get_ident()
+        counted = False
+        try:
+            with self._lock:
+                while self._busy is not None and self._busy != me:
+                    self._changed.wait()
+                if pin:
+                    self._pinned = True
+                else:
+                    self._users += 1
+                counted = True
+                # Inside this thread's own transition (a finalizer ran): that one finishes the job.
+                if self._active or self._busy == me:
+                    if self._busy is None:
+                        return
+                    if self._busy == me:
+                        return
+                self._busy = me
+            self._settle()
+        except BaseException:
+            if counted:
+                with self._lock:
+                    if pin:
+                        self._pinned = False
+                    elif self._users:
+                        self._users -= 1
+            raise
+
+    def _settle(self) -> None:
+        """Patch or restore until the state is the one that the count asks for."""
+        try:
+            while True:
+                with self._lock:
+                    wanted = self._users > 0 or self._pinned
+                    if wanted == self._active:
+                        return
+                if wanted:
+                    self._patch()
+                    self._active = True
+                else:
+                    try:
+                        self._restore()
+                    finally:
+                        self._active = False
+        finally:
+            with self._lock:
+                self._busy = None
+                self._changed.notify_all()
+
+    def _resolve(self) -> tuple[_OwnerSite, ...]:
+        """Read the originals, before anything is changed."""
+        owners: list[_OwnerSite] = []
+        targets: dict[int, tuple[Any, Any]] = {}
+        stands_for: dict[int, tuple[Any, Any]] = {}
+        for item in self._replacements:
+            raw = _read_attribute(item.owner, item.name)
+            if raw is _MISSING:
+                if item.required:
+                    raise AttributeError(
+                        f"pycapio: {_label(item.owner)} has no {item.name!r} to replace; this "
+                        "Python lacks it or another library removed it"
+                    )
+                continue
+            original = raw.__func__ if type(raw) in _WRAPPERS else raw
+            if original is item.proxy:
+                continue
+            other = targets.setdefault(id(original), (original, item.proxy))[1]
+            if other is not item.proxy:
+                raise ValueError(
+                    f"pycapio: {_label(item.owner)}.{item.name} was given two different proxies; "
+                    "use one for each original"
+                )
+            stands_for[id(item.proxy)] = (original, item.proxy)
+            is_class = issubclass(type(item.owner), type)
+            owners.append(_OwnerSite(item.owner, item.name, _substitute(raw, item.proxy, is_class)))
+        self._targets = targets
+        self._stands_for = stands_for
+        self._memberships = tuple(
+            _MemberSite(members, original, proxy)
+            for members in self._supports
+            for original, proxy in targets.values()
+            if original in members
+        )
+        self._owners = tuple(owners)
+        return self._owners
+
+    def _patch(self) -> None:
+        owners = self._owners
+        if owners is None:
+            owners = self._resolve()
+        undo = self._undo
+        try:
+            # First the owners, so that whoever imports from now on captures a proxy.
+            for owner in owners:
+                holder = owner.owner
+                before = owner.read(holder)
+                if before is not owner.new:
+                    undo.append((owner, holder, before))
+                    owner.write(holder, owner.new)
+            for member in self._memberships:
+                if member.read(member.members) is member.old:
+                    undo.append((member, member.members, member.old))
+                    member.write(member.members, member.new)
+            if self._modules_changed():
+                self._search()
+            gone = False
+            for site in self._captured:
+                holder = site.holder()
+                if holder is None:
+                    gone = True
+                elif site.read(holder) is site.old:
+                    undo.append((site, holder, site.old))
+                    site.write(holder, site.new)
+            if gone:
+                self._captured = [site for site in self._captured if site.holder() is not None]
+        except BaseException as error:
+            # What is in place goes before the search is repeated: nothing of it is lost.
+            self._newest = None
+            try:
+                self._restore()
+            except RuntimeError as stuck:
+                raise stuck from error
+            raise
+
+    def _restore(self) -> None:
+        """Give everything back in reverse order, come what may; then report what went wrong."""
+        undo = self._undo
+        refused: list[tuple[_Site, Exception]] = []
+        interrupted: BaseException | None = None
+        repeated: _Site | None = None
+        while undo:
+            site, holder, before = undo[-1]
+            try:
+                if site.read(holder) is site.new:
+                    site.write(holder, before)
+            except Exception as error:
+                refused.append((site, error))
+            except BaseException as error:
+                # Ctrl-C must not leave the step undone, so it is repeated, once.
+                interrupted = error
+                if repeated is not site:
+                    repeated = site
+                    continue
+            undo.pop()
+        if refused:
+            names = ", ".join(str(site) for site, _ in refused)
+            raise RuntimeError(
+                f"pycapio: could not give back {names}; the process goes on with the proxy there"
+            ) from refused[0][1]
+        if interrupted is not None:
+            raise interrupted
+
+    def _modules_changed(self) -> bool:
+        """Whether a module was imported since the last search.
+
+        sys.modules keeps the order of insertion, so length and last entry tell.
+        """
+        newest = self._newest
+        if newest is None:
+            return True
+        modules = sys.modules
+        length, name, reference = newest
+        last = next(reversed(modules), "")
+        return length != len(modules) or last != name or modules.get(last) is not reference()
+
+    def _search(self) -> None:
+        """Find references captured since the last search and add them to the known ones."""
+        modules = dict(sys.modules)
+        fresh = [
+            (name, module)
+            for name, module in modules.items()
+            if module is not None and self._known.get(id(module), _nothing)() is not module
+        ]
+        found = _Search(modules, self._targets, self._stands_for, self._exclude, self._supports)
+        first = self._newest is None
+        if first and gc.get_freeze_count() <= _FROZEN_BY_INTERPRETER:
+            sites = found.in_heap()
+            self._unreached = tuple(sorted(found.unreached))
+        elif first or len(fresh) <= _FEW_MODULES:
+            sites = found.in_modules(fresh)
+        else:
+            sites = found.in_heap()
+        merged: dict[tuple[int, str, Any], _Site] = {}
+        for site in (*self._captured, *sites):
+            holder = site.holder()
+            if holder is not None:
+                merged.setdefault((id(holder), type(site).__name__, site.key), site)
+        self._captured = list(merged.values())
+        self._known = {id(module): _reference(module) for module in modules.values()}
+        last = next(reversed(modules), "")
+        self._newest = (len(modules), last, _reference(modules.get(last)))
+
+    def _after_fork(self) -> None:
+        busy = self._busy
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        if busy is None or busy == threading.get_ident():
+            return
+        # The thread that was half-way does not exist here: start over from a clean state.
+        self._restore()
+        self._active = False
+        self._busy = threading.get_ident()
+        self._settle()
+
+
+class _Site:
+    """A place that holds an original.
+
+    Between activations nothing is kept alive for it, so far as weak references allow.
+    """
+
+    __slots__ = ("_refer", "key", "new", "old")
+
+    def __init__(self, refer: Callable[[], Any], key: Any, old: Any, new: Any) -> None:
+        self._refer = refer
+        self.key = key
+        self.old = old
+        self.new = new
+
+    def holder(self) -> Any:
+        """The object to read and write, or None if it is gone."""
+        return self._refer()
+
+    def read(self, holder: Any) -> Any:
+        raise NotImplementedError
+
+    def write(self, holder: Any, value: Any) -> None:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__.strip('_')} {self.key!r}"
+
+
+class _OwnerSite(_Site):
+    """The attribute that a Replacement names."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: Any, name: str, new: Any) -> None:
+        super().__init__(_nothing, name, None, new)
+        self.owner = owner
+
+    def read(self, holder: Any) -> Any:
+        return _own_attribute(holder, self.key)
+
+    def write(self, holder: Any, value: Any) -> None:
+        if value is _MISSING:
+            delattr(holder, self.key)
+        else:
+            setattr(holder, self.key, value)
+
+    def __str__(self) -> str:
+        return f"{_label(self.owner)}.{self.key}"
+
+
+class _MemberSite(_Site):
+    """Membership of a proxy in one of the os.supports_* sets, beside its original."""
+
+    __slots__ = ("members",)
+
+    def __init__(self, members: MutableSet[Any], old: Any, new: Any) -> None:
+        super().__init__(_nothing, None, old, new)
+        self.members = members
+
+    def read(self, holder: Any) -> Any:
+        if self.new in holder:
+            return self.new
+        return self.old if self.old in holder else None
+
+    def write(self, holder: Any, value: Any) -> None:
+        if value is self.new:
+            holder.add(value)
+        else:
+            holder.discard(self.new)
+
+
+class _ModuleSite(_Site):
+    """A global variable."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return _module_dict(holder).get(self.key)
+
+    def write(self, holder: Any, value: Any) -> None:
+        _module_dict(holder)[self.key] = value
+
+
+class _ClassSite(_Site):
+    """A class attribute. Metaclasses (enum's) may forbid what type itself allows."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return _class_dict(holder).get(self.key)
+
+    def write(self, holder: Any, value: Any) -> None:
+        type.__setattr__(holder, self.key, value)
+
+
+class _DictSite(_Site):
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return dict.get(holder, self.key)
+
+    def write(self, holder: Any, value: Any) -> None:
+        dict.__setitem__(holder, self.key, value)
+
+
+class _InstanceSite(_Site):
+    """An instance's attribute, or one of a function."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        attributes = _instance_dict(holder)
+        return None if attributes is None else attributes.get(self.key)
+
+    def write(self, holder: Any, value: Any) -> None:
+        attributes = _instance_dict(holder)
+        if attributes is not None:
+            attributes[self.key] = value
+
+
+class _SlotSite(_Site):
+    """An attribute in __slots__; the key is its descriptor."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        try:
+            return self.key.__get__(holder)
+        except AttributeError:
+            return None
+
+    def write(self, holder: Any, value: Any) -> None:
+        self.key.__set__(holder, value)
+
+
+class _ListSite(_Site):
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return list.__getitem__(holder, self.key) if self.key < list.__len__(holder) else None
+
+    def write(self, holder: Any, value: Any) -> None:
+        list.__setitem__(holder, self.key, value)
+
+
+class _CellSite(_Site):
+    """A variable of an enclosing function."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        try:
+            return holder.cell_contents
+        except ValueError:  # empty
+            return None
+
+    def write(self, holder: Any, value: Any) -> None:
+        holder.cell_contents = value
+
+
+class _DefaultsSite(_Site):
+    """All positional defaults of a function, a tuple."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return holder.__defaults__
+
+    def write(self, holder: Any, value: Any) -> None:
+        holder.__defaults__ = value
+
+
+class _KwdefaultSite(_Site):
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return (holder.__kwdefaults__ or {}).get(self.key)
+
+    def write(self, holder: Any, value: Any) -> None:
+        holder.__kwdefaults__[self.key] = value
+
+
+class _PartialFunctionSite(_Site):
+    """The function of a functools.partial, which only __setstate__ can exchange."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return holder.func
+
+    def write(self, holder: Any, value: Any) -> None:
+        state = (value, holder.args, holder.keywords, _instance_dict(holder))
+        functools.partial.__setstate__(holder, state)  # type: ignore[attr-defined]
+
+
+class _PartialArgumentsSite(_Site):
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return holder.args
+
+    def write(self, holder: Any, value: Any) -> None:
+        state = (holder.func, value, holder.keywords, _instance_dict(holder))
+        functools.partial.__setstate__(holder, state)  # type: ignore[attr-defined]
+
+
+class _Box:
+    """Keeps what cannot be referenced weakly, until nobody else does."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+    def __call__(self) -> Any:
+        if self.content is not None and _references(self) <= _ALONE:
+            self.content = None
+        return self.content
+
+
+_getrefcount: Callable[[Any], int] | None = getattr(sys, "getrefcount", None)
+
+
+def _references(box: _Box) -> int:
+    # An interpreter that does not count never finds a box abandoned.
+    return 1 if _getrefcount is None else _getrefcount(box.content)
+
+
+_ALONE = 0 if _getrefcount is None else _references(_Box([]))
+
+
+class _Search:
+    """One search for references to the originals."""
+
+    def __init__(
+        self,
+        modules: dict[str, ModuleType],
+        targets: dict[int, tuple[Any, Any]],
+        proxies: dict[int, tuple[Any, Any]],
+        exclude: tuple[str, ...],
+        supports: tuple[Any, ...],
+    ) -> None:
+        # Classes are referred to by their instances and subclasses: only their slot is replaced.
+        self._targets = {
+            key: pair for key, pair in targets.items() if not issubclass(type(pair[0]), type)
+        }
+        self._exclude = exclude
+        self._supports = {id(members) for members in supports}
+        self._references: dict[int, Callable[[], Any]] = {}
+        self.unreached: set[str] = set()
+        self._namespaces: dict[int, tuple[str, Any]] = {}
+        own: dict[int, Any] = {}
+        for name, module in modules.items():
+            # Lazily loaded modules must not be woken, so their class is not asked.
+            if issubclass(type(module), ModuleType):
+                namespace = _module_dict(module)
+                if (name + ".").startswith(exclude):
+                    own[id(namespace)] = namespace
+                self._namespaces.setdefault(id(namespace), (name, module))
+        roots = [*own.values()]
+        for original, proxy in proxies.values():
+            roots.extend(part for part in gc.get_referents(proxy) if part is not original)
+        roots = [part for part in roots if id(part) not in self._namespaces or id(part) in own]
+        self._protected = {id(part): part for part in self._belonging(roots, own, exclude)}
+        self._own = own
+
+    def in_modules(self, modules: Iterable[tuple[str, Any]]) -> list[_Site]:
+        """Look through what belongs to the given modules."""
+        namespaces: dict[int, Any] = {}
+        names: list[str] = []
+        for name, module in modules:
+            if issubclass(type(module), ModuleType) and not (name + ".").startswith(self._exclude):
+                namespace = _module_dict(module)
+                namespaces[id(namespace)] = namespace
+                names.append(name + ".")
+        sites: list[_Site] = []
+        for part in self._belonging(list(namespaces.values()), namespaces, tuple(names)):
+            if id(part) not in self._protected:
+                sites.extend(self._sites(part))
+        return sites
+
+    def in_heap(self) -> list[_Site]:
+        """Look through everything that the garbage collector knows."""
+        sites: list[_Site] = []
+        pending: dict[int, Any] = {}
+        for part in gc.get_referrers(*(original for original, _ in self._targets.values())):
+            kind = type(part)
+            if id(part) in self._protected or issubclass(kind, _UNSEEN):
+                continue
+            if kind is dict and id(part) in self._namespaces:
+                sites.extend(self._sites(part))
+            elif kind is dict and self._is_excluded_namespace(part):
+                continue
+            elif kind in (dict, tuple, set, frozenset, CellType, *_WRAPPERS):
+                owner = self._class_with(part) if kind is dict else None
+                if owner is None:
+                    pending[id(part)] = part
+                else:
+                    sites.extend(self._sites(owner))
+            else:
+                sites.extend(self._sites(part))
+        # Who owns a dict or a tuple decides how it is replaced. A class behind a static method
+        # and a function behind a cell are two steps away.
+        step = pending
+        for _ in range(2):
+            if not step:
+                break
+            step = self._find_owners(step, pending, sites)
+        for part in pending.values():
+            if type(part) in (dict, CellType):
+                sites.extend(self._sites(part))
+        return sites
+
+    def _find_owners(
+        self, step: dict[int, Any], pending: dict[int, Any], sites: list[_Site]
+    ) -> dict[int, Any]:
+        further: dict[int, Any] = {}
+        settled: set[int] = set()
+        for holder in gc.get_referrers(*step.values()):
+            kind = type(holder)
+            if holder is step or id(holder) in self._protected or issubclass(kind, _UNSEEN):
+                continue
+            if kind is dict:
+                self._look_into_dict(holder, step, further, sites)
+            elif kind is tuple:
+                if any(type(part) is CellType and id(part) in step for part in holder):
+                    further[id(holder)] = holder
+            elif issubclass(kind, type):
+                settled.update(id(part) for part in gc.get_referents(holder) if type(part) is dict)
+                sites.extend(self._sites(holder))
+            elif kind is FunctionType:
+                settled.update(id(part) for part in gc.get_referents(holder))
+                if id(holder.__globals__) in self._own:
+                    settled.update(id(cell) for cell in holder.__closure__ or ())
+                else:
+                    sites.extend(self._sites(holder))
+            elif not issubclass(kind, (list, set, frozenset)):
+                parts = [part for part in gc.get_referents(holder) if id(part) in step]
+                attributes = _instance_dict(holder) if parts else None
+                if attributes is not None and any(part is attributes for part in parts):
+                    settled.add(id(attributes))
+                    sites.extend(self._sites(holder))
+                elif issubclass(kind, functools.partial):
+                    sites.extend(self._sites(holder))
+        for number in settled:
+            pending.pop(number, None)
+        return further
+
+    def _look_into_dict(
+        self,
+        holder: dict[Any, Any],
+        step: dict[int, Any],
+        further: dict[int, Any],
+        sites: list[_Site],
+    ) -> None:
+        known = self._namespaces.get(id(holder))
+        for key, value in list(holder.items()):
+            if id(value) not in step:
+                continue
+            if type(value) in _WRAPPERS:
+                owner = self._class_with(holder)
+                if owner is not None or known is not None:
+                    sites.extend(self._sites(holder if owner is None else owner))
+                else:
+                    further[id(holder)] = holder
+            elif type(value) in (tuple, set, frozenset) and known is not None:
+                if id(value) not in self._supports:
+                    self.unreached.add(f"{known[0]}.{key}")
+
+    def _is_excluded_namespace(self, part: dict[Any, Any]) -> bool:
+        """Whether this is the dict of an excluded module that is not in sys.modules (any more)."""
+        name = part.get("__name__")
+        return "__spec__" in part and type(name) is str and (name + ".").startswith(self._exclude)
+
+    def _class_with(self, part: dict[Any, Any]) -> Any:
+        """The class on module level with this dict, which saves a pass to find it."""
+        module = sys.modules.get(name) if type(name := part.get("__module__")) is str else None
+        if module is None or not issubclass(type(module), ModuleType):
+            return None
+        # An entry that is one of ours sits in this dict only; compare it by identity.
+        for key, value in list(part.items()):
+            function = value.__func__ if type(value) in _WRAPPERS else value
+            if id(function) in self._targets:
+                for candidate in list(_module_dict(module).values()):
+                    if issubclass(type(candidate), type) and any(
+                        part is own for own in gc.get_referents(candidate)
+                    ):
+                        return candidate
+                return None
+            del key
+        return None
+
+    def _belonging(
+        self, roots: list[Any], namespaces: dict[int, Any], names: tuple[str, ...]
+    ) -> Iterator[Any]:
+        """Everything below `roots` that is a container or belongs to the given modules."""
+        seen: dict[int, Any] = {}
+        stack = roots
+        while stack:
+            part = stack.pop()
+            kind = type(part)
+            number = id(part)
+            if number in seen:
+                continue
+            parts: Iterable[Any]
+            if kind is dict and number in self._namespaces and number not in namespaces:
+                continue
+            if issubclass(kind, _CONTAINERS) or kind in (CellType, *_WRAPPERS):
+                parts = gc.get_referents(part)
+            elif kind is FunctionType:
+                if id(part.__globals__) not in namespaces:
+                    continue
+                parts = (
+                    part.__closure__,
+                    part.__defaults__,
+                    part.__kwdefaults__,
+                    part.__dict__,
+                )
+            elif issubclass(kind, functools.partial):
+                parts = gc.get_referents(part)
+            elif issubclass(kind, type):
+                if not _is_of(part, names):
+                    continue
+                parts = list(_class_dict(part).values())
+            elif issubclass(kind, _UNSEEN) or not _is_of(kind, names):
+                continue
+            else:
+                parts = gc.get_referents(part)
+            seen[number] = part
+            yield part
+            stack.extend(parts)
+
+    def _sites(self, part: Any) -> Iterator[_Site]:
+        """The places inside one object that hold an original."""
+        kind = type(part)
+        if issubclass(kind, dict):
+            known = self._namespaces.get(id(part))
+            if known is None:
+                yield from self._in_mapping(part, part, _DictSite)
+            else:
+                yield from self._in_mapping(known[1], part, _ModuleSite)
+        elif issubclass(kind, list):
+            for index, value in enumerate(list.copy(part)):
+                pair = self._targets.get(id(value))
+                if pair is not None:
+                    yield _ListSite(self._refer(part), index, *pair)
+        elif kind is CellType:
+            try:
+                pair = self._targets.get(id(part.cell_contents))
+            except ValueError:  # empty
+                pair = None
+            if pair is not None:
+                yield _CellSite(self._refer(part), None, *pair)
+        elif issubclass(kind, type):
+            if not _is_of(part, self._exclude):
+                yield from self._in_class(part)
+        elif kind is FunctionType:
+            yield from self._in_function(part)
+        elif issubclass(kind, functools.partial):
+            yield from self._in_partial(part)
+            yield from self._in_instance(part, kind)
+        elif kind in (tuple, set, frozenset, BuiltinFunctionType, *_WRAPPERS):
+            return
+        elif not _is_of(kind, self._exclude):
+            yield from self._in_instance(part, kind)
+
+    def _in_mapping(self, holder: Any, entries: Any, site: type[_Site]) -> Iterator[_Site]:
+        for key, value in list(dict.items(entries)):
+            new = self._new_value(value, False)
+            if new is not _MISSING:
+                yield site(self._refer(holder), key, value, new)
+
+    def _in_class(self, owner: Any) -> Iterator[_Site]:
+        for name, value in list(_class_dict(owner).items()):
+            new = self._new_value(value, True)
+            if new is not _MISSING:
+                yield _ClassSite(self._refer(owner), name, value, new)
+
+    def _in_function(self, function: Any) -> Iterator[_Site]:
+        defaults = function.__defaults__
+        if defaults is not None and any(id(value) in self._targets for value in defaults):
+            yield _DefaultsSite(self._refer(function), None, defaults, self._exchange(defaults))
+        if function.__kwdefaults__:
+            yield from self._in_mapping(function, function.__kwdefaults__, _KwdefaultSite)
+        yield from self._in_mapping(function, function.__dict__, _InstanceSite)
+
+    def _in_partial(self, part: Any) -> Iterator[_Site]:
+        pair = self._targets.get(id(part.func))
+        if pair is not None:
+            yield _PartialFunctionSite(self._refer(part), None, *pair)
+        if any(id(value) in self._targets for value in part.args):
+            arguments = self._exchange(part.args)
+            yield _PartialArgumentsSite(self._refer(part), None, part.args, arguments)
+
+    def _in_instance(self, part: Any, kind: type) -> Iterator[_Site]:
+        attributes = _instance_dict(part)
+        if attributes is not None:
+            yield from self._in_mapping(part, attributes, _InstanceSite)
+        for base in _class_mro(kind):
+            # Members of classes written in C have no __slots__ and are their own business.
+            if "__slots__" in _class_dict(base):
+                for member in list(_class_dict(base).values()):
+                    if type(member) is MemberDescriptorType:
+                        try:
+                            pair = self._targets.get(id(member.__get__(part)))
+                        except AttributeError:  # unset
+                            continue
+                        if pair is not None:
+                            yield _SlotSite(self._refer(part), member, *pair)
+
+    def _new_value(self, value: Any, in_class: bool) -> Any:
+        function = value.__func__ if type(value) in _WRAPPERS else value
+        pair = self._targets.get(id(function))
+        return _MISSING if pair is None else _substitute(value, pair[1], in_class)
+
+    def _exchange(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(self._targets.get(id(value), (None, value))[1] for value in values)
+
+    def _refer(self, part: Any) -> Callable[[], Any]:
+        # Places in one container share their box, which counts references.
+        found = self._references.get(id(part))
+        if found is None:
+            found = self._references[id(part)] = _reference(part, _Box)
+        return found
+
+
+def _substitute(raw: Any, proxy: Any, in_class: bool) -> Any:
+    """The value to put where `raw` was, so that attribute access binds as it did."""
+    if type(raw) in _WRAPPERS:
+        return type(raw)(proxy)
+    # A builtin in a class does not become a method; a Python function would.
+    if in_class and not hasattr(type(raw), "__get__") and hasattr(type(proxy), "__get__"):
+        return staticmethod(proxy)
+    return proxy
+
+
+def _is_of(owner: Any, names: tuple[str, ...]) -> bool:
+    """Whether a class belongs to one of the modules, whose names end in a dot."""
+    module = _class_dict(owner).get("__module__")
+    return type(module) is str and (module + ".").startswith(names)
+
+
+def _instance_dict(part: Any) -> Any:
+    """The attributes of an instance, without running any code of its class."""
+    for base in _class_mro(type(part)):
+        descriptor = _class_dict(base).get("__dict__")
+        if descriptor is not None:
+            if type(descriptor) in (GetSetDescriptorType, MemberDescriptorType):
+                attributes = descriptor.__get__(part)
+                return attributes if type(attributes) is dict else None
+            return None
+    return None
+
+
+def _own_attribute(owner: Any, name: str) -> Any:
+    if issubclass(type(owner), type):
+        return _class_dict(owner).get(name, _MISSING)
+    attributes = _instance_dict(owner)
+    if attributes is None:
+        return getattr(owner, name, _MISSING)
+    return attributes.get(name, _MISSING)
+
+
+def _read_attribute(owner: Any, name: str) -> Any:
+    raw = _own_attribute(owner, name)
+    if raw is _MISSING and issubclass(type(owner), type):
+        for base in _class_mro(owner):
+            raw = _class_dict(base).get(name, _MISSING)
+            if raw is not _MISSING:
+                return raw
+    return getattr(owner, name, _MISSING) if raw is _MISSING else raw
+
+
+def _reference(part: Any, otherwise: Callable[[Any], Callable[[], Any]] | None = None) -> Any:
+    try:
+        return weakref.ref(part)
+    except TypeError:
+        return _nothing if otherwise is None else otherwise(part)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _label(owner: Any) -> str:
+    return str(getattr(owner, "__qualname__", None) or getattr(owner, "__name__", None) or owner)
+
+
+def _supports_of_os() -> Iterator[MutableSet[Any]]:
+    for name in ("dir_fd", "effective_ids", "fd", "follow_symlinks"):
+        members = getattr(os, f"supports_{name}", None)
+        if members is not None:
+            yield members
+
+
+_patchers: weakref.WeakSet[Patcher] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for patcher in list(_patchers):
+        patcher._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,67 @@
+"""What every proxy starts with: is this call about a CAPIO path, and what is its backing path?"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pycapio._pycapio import FOR_LOOKUP
+from pycapio.session import Session, session_for
+
+# Sources, modules and tracebacks never wait (S3): a step's script may lie in CAPIO_DIR under "*".
+_SOURCE_SUFFIXES = (".py", ".pyc", ".pyi", ".pyw")
+
+
+def never_waits(path: Any) -> bool:
+    """Whether the path is one that Python itself reads to run or to explain a program."""
+    text = path if isinstance(path, str) else os.fsdecode(path)
+    if text.endswith(_SOURCE_SUFFIXES) or "__pycache__" in text:
+        directory = os.path.dirname(os.path.abspath(text))
+        for entry in sys.path:
+            root = os.path.abspath(entry or ".")
+            if directory == root or directory.startswith(root.rstrip("/") + "/"):
+                return True
+    return bool(sys.argv) and text == sys.argv[0]
+
+
+def purpose_for(path: Any, purpose: int) -> int:
+    return FOR_LOOKUP | (purpose & ~255) if never_waits(path) else purpose
+
+
+def managed(path: Any, dir_fd: int | None = None) -> tuple[Session, Any] | None:
+    """The session that may have the path and the path as str or bytes; None for what is not ours,
+    and for what cannot be a path: the original says what is wrong with that."""
+    if isinstance(path, int) or dir_fd is not None:
+        return None
+    try:
+        name = os.fspath(path)
+    except TypeError:
+        return None
+    if not isinstance(name, (str, bytes)) or not name:
+        return None
+    session = session_for(name)
+    if session is None:
+        return None
+    if ("\0" if isinstance(name, str) else b"\0") in name:  # type: ignore[operator]
+        return None
+    return session, name
+
+
+def backing(path: Any, purpose: int, dir_fd: int | None = None) -> Any:
+    """The backing path of a CAPIO path; None if the call is the original's business. May wait."""
+    found = managed(path, dir_fd)
+    if found is None:
+        return None
+    session, name = found
+    return session.resolve(name, purpose_for(name, purpose), path)
+
+
+def with_user_path(call: Callable[..., Any], path: Any, *args: Any, **kwargs: Any) -> Any:
+    """Calls with a backing path as first argument; an error shows the path the user gave."""
+    try:
+        return call(*args, **kwargs)
+    except OSError as error:
+        error.filename = path
+        raise

@@ -1,0 +1,79 @@
+"""Twins of the calls that open and close files, and of the process's exit."""
+
+from __future__ import annotations
+
+import builtins
+import os
+from typing import Any
+
+from pycapio import _pycapio, session as _session
+from pycapio._pycapio import FOR_LOOKUP
+from pycapio.files import open_in_session
+from pycapio.patching import proxy_for
+from pycapio.proxies._dispatch import managed, never_waits
+
+_open = builtins.open
+_os_open = os.open
+_os_close = os.close
+_os_exit = os._exit
+
+
+@proxy_for(_open, module="builtins")
+def open_proxy(
+    file: Any,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Any = None,
+) -> Any:
+    """``open``: for a path inside CAPIO_DIR the file object waits and publishes as CAPIO-CL says.
+
+    Arguments, result and errors are those of the built-in. A consumer of a declared output that
+    does not exist yet waits for it; OSError EOWNERDEAD if its producer failed.
+    """
+    found = None if opener is not None or not isinstance(mode, str) else managed(file)
+    if found is None:
+        return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
+    session, name = found
+    if "r" in mode and "+" not in mode and never_waits(name):
+        backing = session.resolve(name, FOR_LOOKUP, file)
+        if backing is None:
+            return _open(file, mode, buffering, encoding, errors, newline, closefd)
+        return _open(
+            file, mode, buffering, encoding, errors, newline, closefd,
+            lambda _path, flags: _os_open(backing, flags),
+        )  # fmt: skip
+    return open_in_session(
+        session, name, file, mode, buffering, encoding, errors, newline, closefd
+    )
+
+
+@proxy_for(_os_open, module="os")
+def os_open_proxy(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    found = managed(path, dir_fd) if isinstance(flags, int) and isinstance(mode, int) else None
+    if found is not None:
+        fd = _session.open_descriptor(found[0], path, flags, mode)
+        if fd is not None:
+            return fd
+    return _os_open(path, flags, mode, dir_fd=dir_fd)
+
+
+@proxy_for(_os_close, module="os")
+def os_close_proxy(fd: int) -> None:
+    found = _session.take_descriptor(fd) if isinstance(fd, int) else None
+    if found is None:
+        return _os_close(fd)
+    try:
+        _os_close(fd)
+    finally:
+        _pycapio.file_close(found[1], _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSED)
+
+
+@proxy_for(_os_exit, module="os")
+def exit_proxy(status: int) -> None:
+    # No exit handler will run: this is the last chance to say how the process ends.
+    _session.goodbye_all(bad=status != 0)
+    _os_exit(status)

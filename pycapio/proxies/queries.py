@@ -1,0 +1,153 @@
+"""Twins of the calls that ask about a path. Questions of existence and kind wait for existence;
+size and times wait for commit (S3, S6)."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import posixpath
+import stat as _stat
+from collections.abc import Callable
+from typing import Any
+
+from pycapio._pycapio import FOR_CONTENT, FOR_EXISTENCE, NOFOLLOW
+from pycapio.patching import proxy_for
+from pycapio.proxies._dispatch import backing, with_user_path
+
+_os_stat = os.stat
+_os_lstat = os.lstat
+_os_access = os.access
+
+
+@proxy_for(_os_stat, module="os")
+def stat_proxy(
+    path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True
+) -> os.stat_result:
+    where = backing(path, FOR_CONTENT if follow_symlinks else FOR_CONTENT | NOFOLLOW, dir_fd)
+    if where is None:
+        return _os_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+    return with_user_path(  # type: ignore[no-any-return]
+        _os_stat, path, where, follow_symlinks=follow_symlinks
+    )
+
+
+@proxy_for(_os_lstat, module="os")
+def lstat_proxy(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
+    where = backing(path, FOR_CONTENT | NOFOLLOW, dir_fd)
+    if where is None:
+        return _os_lstat(path, dir_fd=dir_fd)
+    return with_user_path(_os_lstat, path, where)  # type: ignore[no-any-return]
+
+
+@proxy_for(_os_access, module="os")
+def access_proxy(
+    path: Any,
+    mode: int,
+    *,
+    dir_fd: int | None = None,
+    effective_ids: bool = False,
+    follow_symlinks: bool = True,
+) -> bool:
+    try:
+        where = backing(path, FOR_EXISTENCE, dir_fd)
+    except OSError:
+        return False
+    return _os_access(
+        path if where is None else where,
+        mode,
+        dir_fd=dir_fd,
+        effective_ids=effective_ids,
+        follow_symlinks=follow_symlinks,
+    )
+
+
+def _existing(original: Callable[[Any], bool], answer: Callable[[Any], bool], nofollow: int) -> Any:
+    """A question of existence or kind: ``answer`` of the backing path, or the original's."""
+
+    @proxy_for(original, module="genericpath")
+    def proxy(path: Any) -> bool:
+        try:
+            where = backing(path, FOR_EXISTENCE | nofollow)
+        except (OSError, ValueError):
+            return False
+        return original(path) if where is None else answer(where)
+
+    return proxy
+
+
+def _kind(test: Callable[[int], bool], follow: bool = True) -> Callable[[Any], bool]:
+    def answer(where: Any) -> bool:
+        try:
+            return test((_os_stat if follow else _os_lstat)(where).st_mode)
+        except (OSError, ValueError):
+            return False
+
+    return answer
+
+
+def _anything(_mode: int) -> bool:
+    return True
+
+
+_exists = _kind(_anything)
+_lexists = _kind(_anything, follow=False)
+_isfile = _kind(_stat.S_ISREG)
+_isdir = _kind(_stat.S_ISDIR)
+_islink = _kind(_stat.S_ISLNK, follow=False)
+
+exists_proxy = _existing(posixpath.exists, _exists, 0)
+lexists_proxy = _existing(posixpath.lexists, _lexists, NOFOLLOW)
+isfile_proxy = _existing(posixpath.isfile, _isfile, 0)
+isdir_proxy = _existing(posixpath.isdir, _isdir, 0)
+islink_proxy = _existing(posixpath.islink, _islink, NOFOLLOW)
+
+
+def _path_method(name: str, answer: Callable[[Any], bool], nofollow: bool) -> Any:
+    """pathlib.Path's question ``name``."""
+    original = getattr(pathlib.Path, name)
+
+    @proxy_for(original, module="pathlib")
+    def method(self: Any, **options: Any) -> bool:
+        follow = options.get("follow_symlinks", not nofollow)
+        try:
+            where = backing(self, FOR_EXISTENCE if follow else FOR_EXISTENCE | NOFOLLOW)
+        except (OSError, ValueError):
+            return False
+        if where is None:
+            return bool(original(self, **options))
+        if not follow and answer is not _islink:
+            return _lexists(where) if answer is _exists else bool(
+                original(type(self)(where), **options)
+            )
+        return answer(where)
+
+    return method
+
+
+path_methods = {
+    name: _path_method(name, answer, name == "is_symlink")
+    for name, answer in (
+        ("exists", _exists),
+        ("is_file", _isfile),
+        ("is_dir", _isdir),
+        ("is_symlink", _islink),
+    )
+}
+
+
+def generated(original: Any, purpose: int, *, follow_argument: bool = False) -> Any:
+    """The twin of a function whose first argument is a path: resolves it and calls the original."""
+
+    @proxy_for(original, module="os")
+    def proxy(path: Any, *args: Any, **kwargs: Any) -> Any:
+        wanted = purpose
+        if follow_argument and not kwargs.get("follow_symlinks", True):
+            wanted |= NOFOLLOW
+        where = backing(path, wanted, kwargs.get("dir_fd"))
+        if where is None:
+            return original(path, *args, **kwargs)
+        return with_user_path(original, path, where, *args, **kwargs)
+
+    return proxy
+
+

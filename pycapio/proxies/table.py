@@ -1,0 +1,73 @@
+"""The table of what is patched: every function, where it lives, and its twin.
+
+A function that only needs its path translated has no code of its own: it is a row of _GENERATED.
+"""
+
+from __future__ import annotations
+
+import builtins
+import genericpath
+import io
+import os
+import pathlib
+import posixpath
+from typing import Any, Final
+
+from pycapio._pycapio import FOR_CHANGE, FOR_EXISTENCE, NOFOLLOW
+from pycapio.patching import Patcher, Replacement
+from pycapio.proxies import names, opening, queries
+
+# (name in os, purpose, takes follow_symlinks)
+_GENERATED: Final[tuple[tuple[str, int, bool], ...]] = (
+    ("chmod", FOR_CHANGE, True),
+    ("chown", FOR_CHANGE, True),
+    ("utime", FOR_CHANGE, True),
+    ("readlink", FOR_EXISTENCE | NOFOLLOW, False),
+    ("statvfs", FOR_EXISTENCE, False),
+)
+
+_WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
+    (builtins, "open", opening.open_proxy),
+    (io, "open", opening.open_proxy),
+    (os, "open", opening.os_open_proxy),
+    (os, "close", opening.os_close_proxy),
+    (os, "_exit", opening.exit_proxy),
+    (os, "mkdir", names.mkdir_proxy),
+    (os, "makedirs", names.makedirs_proxy),
+    (os, "scandir", names.scandir_proxy),
+    (os, "listdir", names.listdir_proxy),
+    (os, "remove", names.remove_proxy),
+    (os, "unlink", names.unlink_proxy),
+    (os, "rmdir", names.rmdir_proxy),
+    (os, "rename", names.rename_proxy),
+    (os, "replace", names.replace_proxy),
+    (os, "stat", queries.stat_proxy),
+    (os, "lstat", queries.lstat_proxy),
+    (os, "access", queries.access_proxy),
+    (genericpath, "exists", queries.exists_proxy),
+    (genericpath, "isfile", queries.isfile_proxy),
+    (genericpath, "isdir", queries.isdir_proxy),
+    (posixpath, "exists", queries.exists_proxy),
+    (posixpath, "isfile", queries.isfile_proxy),
+    (posixpath, "isdir", queries.isdir_proxy),
+    (posixpath, "lexists", queries.lexists_proxy),
+    (posixpath, "islink", queries.islink_proxy),
+)
+
+
+def _replacements() -> list[Replacement]:
+    rows = [Replacement(owner, name, proxy) for owner, name, proxy in _WRITTEN]
+    rows += [
+        Replacement(os, name, queries.generated(getattr(os, name), purpose, follow_argument=follow))
+        for name, purpose, follow in _GENERATED
+    ]
+    # Inherited ones are shadowed on pathlib.Path itself only where it defines them.
+    rows += [
+        Replacement(pathlib.Path, name, proxy)
+        for name, proxy in queries.path_methods.items()
+        if name in vars(pathlib.Path)
+    ]
+    return rows
+
+
+patcher: Final = Patcher(_replacements())

@@ -1,0 +1,151 @@
+"""Directory iteration: the union of a directory's layers, in creation order."""
+
+from __future__ import annotations
+
+import os
+import stat as _stat
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, AnyStr, Generic
+
+from pycapio import _pycapio
+from pycapio._pycapio import FOR_CONTENT, FOR_LOOKUP, NOFOLLOW
+from pycapio.session import Session, session_for
+
+_os_stat = os.stat
+_os_scandir = os.scandir
+
+_DT_DIR = 4
+_DT_REG = 8
+_DT_LNK = 10
+
+
+class DirEntry(Generic[AnyStr]):
+    """What os.scandir yields for a CAPIO directory; as os.DirEntry."""
+
+    __slots__ = ("_ino", "_lstat", "_session", "_stat", "_type", "name", "path")
+
+    name: AnyStr
+    path: AnyStr
+
+    def __init__(
+        self, session: Session, name: AnyStr, path: AnyStr, d_type: int, inode: int
+    ) -> None:
+        self._session = session
+        self.name = name
+        self.path = path
+        self._type = d_type
+        self._ino = inode
+        self._stat: os.stat_result | None = None
+        self._lstat: os.stat_result | None = None
+
+    def inode(self) -> int:
+        return self._ino
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return self._is(_DT_DIR, _stat.S_ISDIR, follow_symlinks)
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        return self._is(_DT_REG, _stat.S_ISREG, follow_symlinks)
+
+    def is_symlink(self) -> bool:
+        return self._type == _DT_LNK
+
+    def is_junction(self) -> bool:
+        return False
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """Waits, for a consumer of a declared output, until its size is final."""
+        if follow_symlinks and self._type == _DT_LNK:
+            if self._stat is None:
+                self._stat = self._ask(FOR_CONTENT, True)
+            return self._stat
+        if self._lstat is None:
+            self._lstat = self._ask(FOR_CONTENT, False)
+        return self._lstat
+
+    def _ask(self, purpose: int, follow: bool) -> os.stat_result:
+        flags = purpose if follow else purpose | NOFOLLOW
+        try:
+            backing = self._session.resolve(self.path, flags)
+            return _os_stat(
+                self.path if backing is None else backing, follow_symlinks=follow
+            )
+        except OSError as error:
+            error.filename = self.path
+            raise
+
+    def _is(self, d_type: int, test: Any, follow: bool) -> bool:
+        if self._type != _DT_LNK or not follow:
+            return self._type == d_type
+        try:
+            return bool(test(self._ask(FOR_LOOKUP, True).st_mode))
+        except FileNotFoundError:
+            return False
+
+    def __fspath__(self) -> AnyStr:
+        return self.path
+
+    def __repr__(self) -> str:
+        return f"<DirEntry {self.name!r}>"
+
+
+class PyCapioScandirWrapper:
+    """An iterator over the entries of a directory, and a context manager, as os.scandir returns.
+
+    path: str, bytes or PathLike. Inside CAPIO_DIR a consumer waits for a declared directory to
+    exist and to be filled, as its rule says; elsewhere it iterates as os.scandir does.
+    """
+
+    def __init__(self, path: str | bytes | os.PathLike[Any] = ".") -> None:
+        name = os.fspath(path)
+        session = session_for(name)
+        entries = None
+        if session is not None:
+            entries = _pycapio.list_directory(session.handle, os.fsencode(name), path)
+        if entries is None or session is None:
+            self._entries: Iterator[Any] = _os_scandir(path)
+        else:
+            self._entries = _yield_entries(session, name, entries)
+
+    def __iter__(self) -> PyCapioScandirWrapper:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._entries)
+
+    def close(self) -> None:
+        """Ends the iteration and frees the directory."""
+        self._entries.close()  # type: ignore[attr-defined]  # generators and os.scandir have it
+
+    def __enter__(self) -> PyCapioScandirWrapper:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _yield_entries(
+    session: Session, path: AnyStr, entries: Iterator[tuple[bytes, int, int]]
+) -> Iterator[DirEntry[AnyStr]]:
+    name: Any
+    for raw_name, d_type, inode in entries:
+        name = raw_name if isinstance(path, bytes) else os.fsdecode(raw_name)
+        yield DirEntry(session, name, os.path.join(path, name), d_type, inode)
+
+
+def list_names(session: Session, path: str | bytes, shown: Any) -> list[Any] | None:
+    """os.listdir of a CAPIO directory; None if the path is not CAPIO's."""
+    entries = _pycapio.list_directory(session.handle, os.fsencode(path), shown)
+    if entries is None:
+        return None
+    if isinstance(path, bytes):
+        return [name for name, _, _ in entries]
+    return [os.fsdecode(name) for name, _, _ in entries]
+
+

@@ -1,0 +1,482 @@
+"""One attachment of this process to (workflow, CAPIO_DIR, app), and which of them answers a call."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import sys
+import threading
+import weakref
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple
+
+from pycapio import _native, _pycapio
+from pycapio._pycapio import (
+    CAPIO_DEFAULT_APP_NAME,
+    CAPIO_DEFAULT_WORKFLOW_NAME,
+    FOR_LOOKUP,
+    PyCAPIOException,
+)
+
+_O_ACCMODE: Final = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+
+
+class SessionOptions(NamedTuple):
+    """How to attach; the fields are CapioContext's arguments, and two of the launcher's."""
+
+    capio_dir: str = "."
+    app_name: str = CAPIO_DEFAULT_APP_NAME
+    workflow_name: str = CAPIO_DEFAULT_WORKFLOW_NAME
+    silent: bool = True
+    server_exec_path: str = "capio_server"
+    capio_cl_configuration_file: str = ""
+    await_server_timeout_seconds: float = 2
+    teardown_server: bool = True
+    persist: bool = True
+    resume: bool = False
+
+    @property
+    def flags(self) -> int:
+        return (
+            (_pycapio.SESSION_SILENT if self.silent else 0)
+            | (_pycapio.SESSION_TEARDOWN if self.teardown_server else 0)
+            | (_pycapio.SESSION_PERSIST if self.persist else 0)
+            | (_pycapio.SESSION_RESUME if self.resume else 0)
+        )
+
+
+class OpenDescriptor(NamedTuple):
+    """A descriptor handed out by pycapio_open or os.open, with what the kernel said of it then."""
+
+    handle: Any
+    device: int
+    inode: int
+
+
+class Session:
+    """A client. Created attached; ``end`` announces how the process ends, ``close`` ends it now.
+
+    Holds only weak references to file objects, so that one nobody closed is still flushed by the
+    garbage collector.
+    """
+
+    def __init__(self, options: SessionOptions) -> None:
+        """Attaches, starting the server if there is none.
+
+        Raises PyCAPIOException; its errno is EINVAL for a CAPIO-CL file with errors. Waits for the
+        server at most await_server_timeout_seconds.
+        """
+        self.options = options
+        self.handle: Any = None
+        self.users = 0
+        self.files: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.descriptors: dict[int, OpenDescriptor] = {}
+        self._lock = threading.Lock()
+        self._roots: tuple[str, ...] = ()
+        self._byte_roots: tuple[bytes, ...] = ()
+        self.attach()
+
+    def attach(self) -> None:
+        """Attaches again after ``close``; does nothing while attached."""
+        with self._lock:
+            if self.handle is not None:
+                return
+            options = self.options
+            capio_dir = os.path.abspath(os.fspath(options.capio_dir))
+            self.handle = _pycapio.open_session(
+                capio_dir=capio_dir,
+                app_name=options.app_name,
+                workflow_name=options.workflow_name,
+                server_path=_server(options.server_exec_path),
+                config_path=_absolute(options.capio_cl_configuration_file),
+                await_server_ms=max(1, int(options.await_server_timeout_seconds * 1000)),
+                flags=options.flags,
+            )
+            self.options = options._replace(capio_dir=capio_dir)
+            self.real_dir = _pycapio.session_info(self.handle, _pycapio.INFO_REALDIR)
+            self._roots = tuple({capio_dir, self.real_dir})
+            self._byte_roots = tuple(os.fsencode(root) for root in self._roots)
+        _sessions.add(self)
+
+    @property
+    def app_name(self) -> str:
+        return self.options.app_name
+
+    @property
+    def workflow_name(self) -> str:
+        return self.options.workflow_name
+
+    @property
+    def capio_dir(self) -> str:
+        """CAPIO_DIR, absolute."""
+        return self.options.capio_dir
+
+    @property
+    def server_pid(self) -> int:
+        """The server's process id, 0 if none is running."""
+        return int(_pycapio.session_info(self.handle, _pycapio.INFO_SERVER_PID))
+
+    def may_manage(self, path: str | bytes) -> bool:
+        """False for a path that is certainly outside CAPIO_DIR, without any system call."""
+        if isinstance(path, str):
+            if path[:1] != "/":
+                return True
+            if path.startswith(self._roots):
+                return True
+            return ".." in path or "//" in path or "/./" in path
+        if path[:1] != b"/":
+            return True
+        if path.startswith(self._byte_roots):
+            return True
+        return b".." in path or b"//" in path or b"/./" in path
+
+    def flush(self) -> None:
+        """Flushes every open file object of this session; a failing one is left to its own close."""
+        for file in list(self.files):
+            try:
+                if not file.closed:
+                    file.flush()
+            except (OSError, ValueError):
+                continue
+
+    def end(self, bad: bool) -> None:
+        """Announces how this process will end: bad fails what its end would commit.
+
+        The end itself is the process's; threads and exit functions may still write.
+        """
+        if self.handle is None:
+            return
+        self.flush()
+        if bad:
+            _pycapio.goodbye(self.handle, True)
+
+    def goodbye(self, bad: bool) -> None:
+        """Flushes and announces an end that no exit handler will see (os._exit, a pool's worker)."""
+        if self.handle is None:
+            return
+        self.flush()
+        _pycapio.goodbye(self.handle, bad)
+
+    def fail_abandoned(self) -> None:
+        """Fails the files that were left by an exception."""
+        if self.handle is not None:
+            _pycapio.fail_abandoned(self.handle)
+
+    def cancel_waits(self) -> None:
+        """Ends all waits of the process with OSError ECANCELED: it is unwinding."""
+        _pycapio.cancel_waits(True)
+
+    @property
+    def has_open_files(self) -> bool:
+        return any(not file.closed for file in list(self.files)) or bool(self.descriptors)
+
+    def close(self, *, wait_seconds: float = 0) -> None:
+        """Ends the session now: what the end of its app commits is committed.
+
+        wait_seconds: how long to wait for the server's word that it is safe in CAPIO_DIR.
+        """
+        with self._lock:
+            handle, self.handle = self.handle, None
+        if handle is None:
+            return
+        self.flush()
+        _sessions.discard(self)
+        _pycapio.close_session(handle, int(wait_seconds * 1000))
+
+    def resolve(self, path: str | bytes, purpose: int, shown: Any = None) -> Any:
+        """The backing path (of path's type), or None if the path is not CAPIO's."""
+        backing = _pycapio.resolve(
+            self.handle, os.fsencode(path), purpose, path if shown is None else shown
+        )
+        if backing is None:
+            return None
+        return backing if isinstance(path, bytes) else os.fsdecode(backing)
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    path = os.fspath(path)
+    return os.path.abspath(path) if path else ""
+
+
+def _server(path: str | os.PathLike[str]) -> str:
+    path = os.fspath(path)
+    if path != _native.SERVER_NAME:
+        return path
+    try:
+        return os.fspath(_native.server_path())
+    except _native.LibraryNotFound as error:
+        raise PyCAPIOException(str(error), errno.ENOENT) from None
+
+
+# ---- which session answers ---------------------------------------------------------------------
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+# Sessions entered in this context (thread, task), outermost first.
+_entered: ContextVar[tuple[Session, ...]] = ContextVar("pycapio_entered", default=())
+# Sessions in use anywhere in the process, oldest first: they answer for threads that entered none.
+_in_use: list[Session] = []
+_registry_lock = threading.RLock()
+
+
+def current() -> tuple[Session, ...]:
+    """The sessions that may answer a call made here, outermost first."""
+    return _entered.get() or tuple(_in_use)
+
+
+def entered() -> tuple[Session, ...]:
+    """The sessions entered in this context."""
+    return _entered.get()
+
+
+def set_entered(sessions: tuple[Session, ...]) -> None:
+    _entered.set(sessions)
+
+
+def session_for(path: str | bytes) -> Session | None:
+    """The innermost session whose CAPIO_DIR may hold the path."""
+    for session in reversed(current()):
+        if session.handle is not None and session.may_manage(path):
+            return session
+    return None
+
+
+def start_using(session: Session) -> None:
+    """Counts a user. A session that is used while others lie idle ends those: an app of this
+    process must not wait for the end of this very process."""
+    with _registry_lock:
+        session.users += 1
+        if session.users == 1:
+            session.attach()
+            _in_use.append(session)
+            _end_idle_sessions(session)
+
+
+def stop_using(session: Session) -> None:
+    with _registry_lock:
+        session.users -= 1
+        if session.users == 0:
+            _in_use.remove(session)
+            for other in _in_use:
+                if other.workflow_name == session.workflow_name:
+                    _end_if_idle(session)
+                    break
+
+
+def _end_idle_sessions(user: Session) -> None:
+    for session in list(_sessions):
+        if session is not user and session.workflow_name == user.workflow_name:
+            _end_if_idle(session)
+
+
+def _end_if_idle(session: Session) -> None:
+    if session.users == 0 and not session.has_open_files:
+        session.close()
+
+
+def _on_self_wait(needs: list[str], path: Any) -> None:
+    """A wait for apps all of whose processes are this one, from inside one of them, cannot end."""
+    stack = {session.app_name for session in entered()[:-1]}
+    waiting = entered()[-1:] or current()[-1:]
+    if needs and all(name in stack for name in needs):
+        raise OSError(
+            errno.EDEADLK,
+            f"app '{waiting[0].app_name}' waits for app '{needs[0]}', which called it and cannot "
+            "end before it returns; close the file under an on_close rule, or call the two one "
+            "after the other",
+            path,
+        )
+
+
+_pycapio.on_self_wait = _on_self_wait
+
+
+# ---- the end of the process --------------------------------------------------------------------
+
+
+def _flush_at_exit() -> None:
+    """Runs after the program's own exit functions. Does not end anything: files that Python flushes
+    later still arrive, and libcapio's exit handler sees the exit status."""
+    for session in list(_sessions):
+        session.flush()
+
+
+atexit.register(_flush_at_exit)
+
+
+def _after_fork_in_child() -> None:
+    # A worker of multiprocessing leaves by os._exit and tells nobody but its finalizers.
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        for session in list(_sessions):
+            util.register_after_fork(session, _register_worker_goodbye)
+
+
+def _register_worker_goodbye(session: Session) -> None:
+    util = sys.modules["multiprocessing.util"]
+    util.Finalize(None, _worker_goodbye, args=(weakref.ref(session),), exitpriority=-100)
+
+
+def _worker_goodbye(reference: weakref.ref[Session]) -> None:
+    session = reference()
+    if session is not None:
+        error = sys.exc_info()[1]
+        bad = error is not None and not (isinstance(error, SystemExit) and not error.code)
+        session.goodbye(bad)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def goodbye_all(bad: bool) -> None:
+    """For os._exit: announces the end of every session."""
+    for session in list(_sessions):
+        session.goodbye(bad)
+
+
+# ---- the low-level API -------------------------------------------------------------------------
+
+_default: Session | None = None
+
+
+def pycapio_init(
+    CAPIO_DIR: str = ".",
+    CAPIO_APP_NAME: str = CAPIO_DEFAULT_APP_NAME,
+    CAPIO_WORKFLOW_NAME: str = CAPIO_DEFAULT_WORKFLOW_NAME,
+    capio_server_exec_path: str = "capio_server",
+    capio_cl_configuration_file: str = "",
+    await_server_timeout_seconds: float = 2,
+) -> None:
+    """Attaches this process to a workflow, for the other pycapio_* functions. Patches nothing.
+
+    Keeps only what a CAPIO-CL file calls permanent. Calling it again with other arguments ends the
+    earlier session. Raises PyCAPIOException; waits for the server at most
+    await_server_timeout_seconds.
+    """
+    global _default
+    options = SessionOptions(
+        capio_dir=os.path.abspath(os.fspath(CAPIO_DIR)),
+        app_name=CAPIO_APP_NAME,
+        workflow_name=CAPIO_WORKFLOW_NAME,
+        server_exec_path=capio_server_exec_path,
+        capio_cl_configuration_file=capio_cl_configuration_file,
+        await_server_timeout_seconds=await_server_timeout_seconds,
+        teardown_server=False,
+        persist=False,
+    )
+    with _registry_lock:
+        if _default is not None:
+            if _default.handle is not None and _default.options == options:
+                return
+            pycapio_teardown()
+        session = Session(options)
+        session.options = session.options._replace(capio_dir=options.capio_dir)
+        start_using(session)
+        _default = session
+
+
+def pycapio_teardown(teardown_server: bool = False) -> None:
+    """Ends the session of pycapio_init: what its end commits is committed.
+
+    teardown_server: let the server end, too, once its last client has gone; waits for that.
+    Does nothing without a session.
+    """
+    global _default
+    with _registry_lock:
+        session, _default = _default, None
+        if session is None or session.handle is None:
+            return
+        if teardown_server:
+            _pycapio.set_flags(session.handle, _pycapio.SESSION_TEARDOWN, 0)
+        if session in _in_use:
+            session.users = 0
+            _in_use.remove(session)
+    session.close(wait_seconds=10 if teardown_server else 0)
+
+
+def _default_session() -> Session:
+    session = _default if _default is not None and _default.handle is not None else None
+    if session is None:
+        available = current()
+        session = available[-1] if available else None
+    if session is None:
+        raise PyCAPIOException("CAPIO is not initialised: call pycapio_init first", errno.ENOTCONN)
+    return session
+
+
+def pycapio_get_capio_dir() -> str:
+    """CAPIO_DIR of the session, absolute. Raises PyCAPIOException without a session."""
+    return _default_session().capio_dir
+
+
+def pycapio_open(path: str | bytes | os.PathLike[Any], flags: int, mode: int = 0) -> int:
+    """Opens a CAPIO path and returns a kernel descriptor of its backing file.
+
+    path: inside CAPIO_DIR. flags: those of FILE_MODES or any of os.O_*; O_CREAT without an access
+    mode opens for reading and writing. mode: permission bits of a new file, 0 meaning 0o666.
+    Waits for a declared output to exist. Close it with os.close (while patched) or through
+    PyCapioBinaryIOWrapper; raises OSError as os.open does, ValueError outside CAPIO_DIR.
+    """
+    if flags & os.O_CREAT and flags & _O_ACCMODE == os.O_RDONLY:
+        flags |= os.O_RDWR
+    opened = open_descriptor(_default_session(), path, flags, mode or 0o666)
+    if opened is None:
+        raise ValueError(f"{os.fspath(path)!r} is not inside CAPIO_DIR")
+    return opened
+
+
+def open_descriptor(
+    session: Session, path: str | bytes | os.PathLike[Any], flags: int, mode: int
+) -> int | None:
+    """os.open for a CAPIO path; None if it is not one. The session remembers the handle."""
+    name = os.fspath(path)
+    opened = _pycapio.open_file(session.handle, os.fsencode(name), flags, mode, path)
+    if opened is None:
+        return None
+    fd, handle = opened
+    if handle is not None:
+        status = os.fstat(fd)
+        session.descriptors[fd] = OpenDescriptor(handle, status.st_dev, status.st_ino)
+    return fd
+
+
+def take_descriptor(fd: int) -> tuple[Session, Any] | None:
+    """The session and handle of a descriptor, no longer remembered; None if it is an ordinary one.
+
+    An entry counts only if the number still means the same file: it may have been closed by code
+    that knows nothing of us, and be another file's by now.
+    """
+    for session in list(_sessions):
+        found = session.descriptors.pop(fd, None)
+        if found is None:
+            continue
+        try:
+            status = os.fstat(fd)
+        except OSError:
+            status = None
+        if status is not None and (status.st_dev, status.st_ino) == (found.device, found.inode):
+            return session, found.handle
+        _pycapio.file_close(found.handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSED)
+    return None
+
+
+def pycapio_mkdir(path: str | bytes | os.PathLike[Any], flags: int = 0o777) -> int:
+    """Makes a directory inside CAPIO_DIR. flags: its permission bits. Returns 0.
+
+    Raises OSError as os.mkdir does, ValueError outside CAPIO_DIR.
+    """
+    name = os.fspath(path)
+    if not _pycapio.mkdir(_default_session().handle, os.fsencode(name), flags, path):
+        raise ValueError(f"{name!r} is not inside CAPIO_DIR")
+    return 0
+
+
+def backing_path(path: str | bytes | os.PathLike[Any], purpose: int = FOR_LOOKUP) -> Any:
+    """The kernel's path of what a path means to the current session; the path itself if it is not
+    CAPIO's."""
+    name = os.fspath(path)
+    session = session_for(name)
+    if session is None:
+        return name
+    backing = session.resolve(name, purpose)
+    return name if backing is None else backing
