@@ -39,7 +39,7 @@ std::vector<fs::path> Corpus(const char* kind) {
 
 std::string Join(const std::vector<std::string>& list) {
   std::string text;
-  for (const std::string& item : list) text += (text.empty() ? "" : ",") + item;
+  for (const std::string& item : list) text.append(text.empty() ? "" : ",").append(item);
   return text;
 }
 
@@ -51,7 +51,7 @@ std::string Dump(const Workflow& workflow) {
   if (!workflow.configuration.empty()) text += "configuration " + workflow.configuration + "\n";
   text += "apps " + Join(workflow.apps) + "\n";
   for (const Entry& entry : workflow.entries) {
-    text += (entry.is_glob ? "glob \"" : "name \"") + entry.pattern + "\"";
+    text.append(entry.is_glob ? "glob \"" : "name \"").append(entry.pattern).append("\"");
     if (entry.is_directory) text += " directory";
     if (entry.permanent) text += " permanent";
     if (entry.excluded) text += " excluded";
@@ -62,7 +62,7 @@ std::string Dump(const Workflow& workflow) {
     if (entry.streaming) {
       const Streaming& streaming = *entry.streaming;
       text += std::string(" ") + kCommit[static_cast<int>(streaming.commit)];
-      text += ":" + std::to_string(streaming.close_count);
+      text.append(":").append(std::to_string(streaming.close_count));
       text += " n_files=" + std::to_string(streaming.n_files);
       text += streaming.fire == FireRule::kUpdate ? " update" : " no_update";
       if (!streaming.dependencies.empty()) text += " deps=" + Join(streaming.dependencies);
@@ -267,9 +267,9 @@ TEST(CapioCl, GroupsNestedTooDeepAreRefused) {
 std::string Chain(int length, const std::string& last) {
   std::string clauses;
   for (int i = 0; i < length; ++i) {
-    const std::string next = i + 1 < length ? "f" + std::to_string(i + 1) : last;
-    clauses += (i == 0 ? "" : ",\n") + std::string("{\"name\": [\"f") + std::to_string(i) +
-               "\"], \"committed\": \"on_file:" + next + "\"}";
+    const std::string next = i + 1 < length ? std::string("f").append(std::to_string(i + 1)) : last;
+    clauses.append(i == 0 ? "" : ",\n").append("{\"name\": [\"f").append(std::to_string(i));
+    clauses.append("\"], \"committed\": \"on_file:").append(next).append("\"}");
   }
   return R"({"name": "w", "IO_Graph": [{"name": "s", "output_stream": ["*"], "streaming": [)" +
          clauses + "]}]}";
@@ -306,7 +306,7 @@ TEST(CapioCl, EscapedNamesAndPatternsOfTheSameTextStayApart) {
 TEST(CapioCl, TooManySteps) {
   std::string steps;
   for (int i = 0; i < 65536; ++i) {
-    steps += (i == 0 ? "" : ",") + std::string("{\"name\":\"") + std::to_string(i) + "\"}";
+    steps.append(i == 0 ? "" : ",").append("{\"name\":\"").append(std::to_string(i)).append("\"}");
   }
   EXPECT_EQ(ErrorsOf(R"({"name": "w", "IO_Graph": [)" + steps + "]}"),
             "f.json: line 1, /IO_Graph/65535: more than 65535 steps; split the workflow");

@@ -248,9 +248,18 @@ TEST(RuleSet, CapioDirItselfCoversAll) {
   }
 }
 
+// Each alone, so that none lives on the others' account.
+TEST(RuleSet, EachKindCoversWhatIsBelow) {
+  const std::string head = R"({"name": "w", "IO_Graph": [], )";
+  EXPECT_TRUE(Rules(head + R"("permanent": ["d"]})").Match("d/x").permanent);
+  EXPECT_TRUE(Rules(head + R"("exclude": ["d"]})").Match("d/x").excluded);
+  EXPECT_EQ(Rules(head + R"("storage": {"fs": ["d"]}})").Match("d/x").storage, Storage::kFs);
+}
+
 TEST(RuleSet, StorageOfTheLongestEntry) {
   const RuleSet rules = Rules(R"({"name": "w", "IO_Graph": [],
-      "storage": {"memory": ["data/hot", "data/x*", "data/b/f", "da*"], "fs": ["data", "data/x*.big", "data/b*"]}})");
+      "storage": {"memory": ["data/hot", "data/x*", "data/b/f", "da*"],
+                  "fs": ["data", "data/x*.big", "data/b*"]}})");
   EXPECT_EQ(rules.Match("data/a").storage, Storage::kFs);          // "data" beats "da*"
   EXPECT_EQ(rules.Match("data/hot/a").storage, Storage::kMemory);  // the inner directory
   EXPECT_EQ(rules.Match("data/x1").storage, Storage::kMemory);     // pattern longer than "data"

@@ -1242,7 +1242,7 @@ class ClReader {
       }
     }
     // Depth first, with a stack of its own: a chain may be as long as the file.
-    enum class Mark : uint8_t { kNew, kOnPath, kDone };
+    enum class Mark { kNew, kOnPath, kDone };
     std::vector<Mark> marks(entries.size(), Mark::kNew);
     for (size_t start = 0; start < entries.size(); ++start) {
       if (marks[start] != Mark::kNew) continue;

@@ -235,7 +235,6 @@ Rule RuleSet::Match(std::string_view path) const {
     AddAll(entry->producers, &rule.producers);
     AddAll(entry->consumers, &rule.consumers);
   }
-  const bool exact_storage = storage != nullptr;
   for (size_t i : globs_) {
     const Entry& entry = workflow_.entries[i];
     if (!GlobMatch(entry.pattern, path)) continue;
@@ -253,8 +252,8 @@ Rule RuleSet::Match(std::string_view path) const {
     if (entry == nullptr) continue;
     rule.permanent = rule.permanent || entry->permanent;
     rule.excluded = rule.excluded || entry->excluded;
-    if (exact_storage || !entry->storage) continue;
-    // Entries of one array: the lower address is the earlier one.
+    if (!entry->storage) continue;
+    // Never longer than the exact name. Entries of one array: the lower address is the earlier one.
     if (storage == nullptr || entry->pattern.size() > storage->pattern.size() ||
         (entry->pattern.size() == storage->pattern.size() && entry < storage)) {
       storage = entry;
@@ -308,7 +307,9 @@ std::optional<std::string> RuleSet::Conflicts(std::string_view path) const {
   if (!pair) return std::nullopt;
   const std::string& obeyed = workflow_.entries[pair->first].pattern;
   const std::string& other = workflow_.entries[pair->second].pattern;
-  std::string text = "\"" + std::string(path) + "\" matches the equally long patterns \"" + obeyed;
+  std::string text = "\"";
+  text += path;
+  text += "\" matches the equally long patterns \"" + obeyed;
   text += "\" and \"" + other + "\", which ask for different streaming; \"" + obeyed;
   text += "\", the first in the CAPIO-CL file, is obeyed; name the file in a clause of its own";
   return text;
