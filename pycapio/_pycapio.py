@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -65,6 +66,8 @@ FD_CLOSED: Final = 2
 _EINTR: Final = -errno.EINTR
 _PATH_BUFFER: Final = 8192
 _DIRENT_BUFFER: Final = 1 << 16
+# The head of a capio_dirent; the name follows at its size.
+_DIRENT: Final = struct.Struct("@QHHB")
 
 
 class PyCAPIOException(Exception):
@@ -346,13 +349,11 @@ def _entries(directory: Handle, shown: Any) -> Iterator[tuple[bytes, int, int]]:
             raise os_error(size, shown)
         if size == 0:
             return
-        raw = memoryview(ffi.buffer(buffer, size))
+        raw = ffi.unpack(buffer, size)
         at = 0
         while at < size:
-            ino = int.from_bytes(raw[at : at + 8], _BYTE_ORDER)
-            reclen = int.from_bytes(raw[at + 8 : at + 10], _BYTE_ORDER)
-            namelen = int.from_bytes(raw[at + 10 : at + 12], _BYTE_ORDER)
-            yield bytes(raw[at + head_size : at + head_size + namelen]), raw[at + 12][0], ino
+            ino, reclen, namelen, d_type = _DIRENT.unpack_from(raw, at)
+            yield raw[at + head_size : at + head_size + namelen], d_type, ino
             at += reclen
 
 
@@ -421,14 +422,6 @@ def file_close(handle: Handle, how: int, fd_fate: int) -> None:
     if rc < 0:
         raise os_error(rc)
 
-
-def _byte_order() -> Any:
-    import sys
-
-    return sys.byteorder
-
-
-_BYTE_ORDER: Any = _byte_order()
 
 # Public names of the modules above, for those who import them from here.
 _ELSEWHERE: Final = {

@@ -66,6 +66,8 @@ _IMPORT_SYSTEM = (
 _PUBLIC_MODULES = {"posix": "os", "nt": "os", "_io": "io"}
 # From so many new modules on, one pass over the heap is quicker than walking through each.
 _FEW_MODULES = 12
+# The same for the number of objects that belong to them.
+_FEW_OBJECTS = 20_000
 # gc.get_referrers does not see frozen objects. CPython 3.12 freezes a few hundred by itself.
 _FROZEN_BY_INTERPRETER = 1000
 
@@ -73,9 +75,9 @@ _MISSING: Any = object()
 _UNSEEN = (FrameType, GeneratorType, CoroutineType, AsyncGeneratorType, ModuleType, MethodType)
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 _WRAPPERS = (staticmethod, classmethod)
-_class_dict = type.__dict__["__dict__"].__get__
-_class_mro = type.__dict__["__mro__"].__get__
-_module_dict = ModuleType.__dict__["__dict__"].__get__
+_class_dict: Callable[[Any], Any] = vars(type)["__dict__"].__get__
+_class_mro: Callable[[Any], tuple[Any, ...]] = vars(type)["__mro__"].__get__
+_module_dict: Callable[[Any], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
 
 
 class Replacement:
@@ -217,14 +219,12 @@ class Patcher:
             if self._users == 0:
                 raise RuntimeError("pycapio: release() without acquire(); call it once per user")
             self._users -= 1
-            # A transition under way looks at the count again before it ends.
-            if self._users or self._pinned or not self._active or self._busy is not None:
+            if self._users:
                 return
-            self._busy = threading.get_ident()
-        self._settle()
+        self._leave()
 
     def pin(self) -> None:
-        """Patch, and never restore again."""
+        """Patch, and never restore again. Fails as `acquire` does."""
         with self._lock:
             if self._pinned:
                 return
@@ -242,30 +242,43 @@ class Patcher:
                 else:
                     self._users += 1
                 counted = True
-                # Inside this thread's own transition (a finalizer ran): that one finishes the job.
-                if self._active or self._busy == me:
-                    if self._busy is None:
-                        return
-                    if self._busy == me:
-                        return
-                self._busy = me
+                # In the middle of this thread's own transition, which takes the count into
+                # account before it ends: a finalizer ran, or code of an owner.
+                if self._busy == me:
+                    return
             self._settle()
         except BaseException:
             if counted:
                 with self._lock:
                     if pin:
                         self._pinned = False
-                    elif self._users:
+                    else:
                         self._users -= 1
+                self._leave()
             raise
+
+    def _leave(self) -> None:
+        with self._lock:
+            # Whoever is in a transition looks at the count again before ending it.
+            if self._users or self._pinned or not self._active or self._busy is not None:
+                return
+        self._settle()
 
     def _settle(self) -> None:
         """Patch or restore until the state is the one that the count asks for."""
+        mine = False
         try:
+            with self._lock:
+                if self._busy is not None:  # came between; it sees to everything
+                    return
+                mine = True
+                self._busy = threading.get_ident()
             while True:
                 with self._lock:
                     wanted = self._users > 0 or self._pinned
                     if wanted == self._active:
+                        self._busy = None
+                        self._changed.notify_all()
                         return
                 if wanted:
                     self._patch()
@@ -275,10 +288,12 @@ class Patcher:
                         self._restore()
                     finally:
                         self._active = False
-        finally:
-            with self._lock:
-                self._busy = None
-                self._changed.notify_all()
+        except BaseException:
+            if mine:
+                with self._lock:
+                    self._busy = None
+                    self._changed.notify_all()
+            raise
 
     def _resolve(self) -> tuple[_OwnerSite, ...]:
         """Read the originals, before anything is changed."""
@@ -346,6 +361,7 @@ class Patcher:
                     site.write(holder, site.new)
             if gone:
                 self._captured = [site for site in self._captured if site.holder() is not None]
+            self._patch_main()
         except BaseException as error:
             # What is in place goes before the search is repeated: nothing of it is lost.
             self._newest = None
@@ -366,9 +382,9 @@ class Patcher:
             try:
                 if site.read(holder) is site.new:
                     site.write(holder, before)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - reported below
                 refused.append((site, error))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised below
                 # Ctrl-C must not leave the step undone, so it is repeated, once.
                 interrupted = error
                 if repeated is not site:
@@ -382,6 +398,22 @@ class Patcher:
             ) from refused[0][1]
         if interrupted is not None:
             raise interrupted
+
+    def _patch_main(self) -> None:
+        """Replace what an interactive session has put among its globals since the last search."""
+        main = sys.modules.get("__main__")
+        if main is None or not issubclass(type(main), ModuleType):
+            return
+        namespace = _module_dict(main)
+        if self._targets.keys().isdisjoint(map(id, list(namespace.values()))):
+            return
+        for name, value in list(namespace.items()):
+            pair = self._targets.get(id(value))
+            if pair is not None and not issubclass(type(value), type):
+                site = _ModuleSite(_reference(main), name, *pair)
+                self._captured.append(site)
+                self._undo.append((site, main, value))
+                site.write(main, site.new)
 
     def _modules_changed(self) -> bool:
         """Whether a module was imported since the last search.
@@ -402,26 +434,29 @@ class Patcher:
         fresh = [
             (name, module)
             for name, module in modules.items()
-            if module is not None and self._known.get(id(module), _nothing)() is not module
+            if self._known.get(id(module), _nothing)() is not module
         ]
         found = _Search(modules, self._targets, self._stands_for, self._exclude, self._supports)
-        first = self._newest is None
-        if first and gc.get_freeze_count() <= _FROZEN_BY_INTERPRETER:
+        sites: list[_Site] | None = None
+        if gc.get_freeze_count() > _FROZEN_BY_INTERPRETER:
+            sites = found.in_modules(fresh)
+        elif self._newest is not None and len(fresh) <= _FEW_MODULES:
+            sites = found.in_modules(fresh, _FEW_OBJECTS)
+        if sites is None:
             sites = found.in_heap()
             self._unreached = tuple(sorted(found.unreached))
-        elif first or len(fresh) <= _FEW_MODULES:
-            sites = found.in_modules(fresh)
-        else:
-            sites = found.in_heap()
-        merged: dict[tuple[int, str, Any], _Site] = {}
+        merged: dict[tuple[int, type, Any], _Site] = {}
         for site in (*self._captured, *sites):
             holder = site.holder()
             if holder is not None:
-                merged.setdefault((id(holder), type(site).__name__, site.key), site)
+                merged.setdefault((id(holder), type(site), site.key), site)
         self._captured = list(merged.values())
-        self._known = {id(module): _reference(module) for module in modules.values()}
+        # A module that is still being imported has to be looked at again.
+        done = [module for module in modules.values() if not _is_being_imported(module)]
+        self._known = {id(module): _reference(module, _strongly) for module in done}
         last = next(reversed(modules), "")
-        self._newest = (len(modules), last, _reference(modules.get(last)))
+        length = len(modules) if len(done) == len(modules) else -1
+        self._newest = (length, last, _reference(modules.get(last), _strongly))
 
     def _after_fork(self) -> None:
         busy = self._busy
@@ -695,15 +730,16 @@ class _Search:
                 if (name + ".").startswith(exclude):
                     own[id(namespace)] = namespace
                 self._namespaces.setdefault(id(namespace), (name, module))
-        roots = [*own.values()]
-        for original, proxy in proxies.values():
-            roots.extend(part for part in gc.get_referents(proxy) if part is not original)
-        roots = [part for part in roots if id(part) not in self._namespaces or id(part) in own]
+        roots: list[Any] = [*own.values()]
+        for _, proxy in proxies.values():
+            roots.extend(_parts(proxy))
         self._protected = {id(part): part for part in self._belonging(roots, own, exclude)}
         self._own = own
 
-    def in_modules(self, modules: Iterable[tuple[str, Any]]) -> list[_Site]:
-        """Look through what belongs to the given modules."""
+    def in_modules(
+        self, modules: Iterable[tuple[str, Any]], limit: int = sys.maxsize
+    ) -> list[_Site] | None:
+        """Look through what belongs to the given modules, unless it exceeds `limit` objects."""
         namespaces: dict[int, Any] = {}
         names: list[str] = []
         for name, module in modules:
@@ -713,6 +749,11 @@ class _Search:
                 names.append(name + ".")
         sites: list[_Site] = []
         for part in self._belonging(list(namespaces.values()), namespaces, tuple(names)):
+            if issubclass(type(part), _CONTAINERS):
+                limit -= len(part)
+            limit -= 1
+            if limit < 0:
+                return None
             if id(part) not in self._protected:
                 sites.extend(self._sites(part))
         return sites
@@ -723,7 +764,9 @@ class _Search:
         pending: dict[int, Any] = {}
         for part in gc.get_referrers(*(original for original, _ in self._targets.values())):
             kind = type(part)
-            if id(part) in self._protected or issubclass(kind, _UNSEEN):
+            if id(part) in self._protected or id(part) in self._supports:
+                continue
+            if issubclass(kind, _UNSEEN):
                 continue
             if kind is dict and id(part) in self._namespaces:
                 sites.extend(self._sites(part))
@@ -801,9 +844,8 @@ class _Search:
                     sites.extend(self._sites(holder if owner is None else owner))
                 else:
                     further[id(holder)] = holder
-            elif type(value) in (tuple, set, frozenset) and known is not None:
-                if id(value) not in self._supports:
-                    self.unreached.add(f"{known[0]}.{key}")
+            elif known is not None and type(value) in (tuple, set, frozenset):
+                self.unreached.add(f"{known[0]}.{key}")
 
     def _is_excluded_namespace(self, part: dict[Any, Any]) -> bool:
         """Whether this is the dict of an excluded module that is not in sys.modules (any more)."""
@@ -815,17 +857,11 @@ class _Search:
         module = sys.modules.get(name) if type(name := part.get("__module__")) is str else None
         if module is None or not issubclass(type(module), ModuleType):
             return None
-        # An entry that is one of ours sits in this dict only; compare it by identity.
-        for key, value in list(part.items()):
-            function = value.__func__ if type(value) in _WRAPPERS else value
-            if id(function) in self._targets:
-                for candidate in list(_module_dict(module).values()):
-                    if issubclass(type(candidate), type) and any(
-                        part is own for own in gc.get_referents(candidate)
-                    ):
-                        return candidate
-                return None
-            del key
+        for candidate in list(_module_dict(module).values()):
+            if issubclass(type(candidate), type) and any(
+                part is own for own in gc.get_referents(candidate)
+            ):
+                return candidate
         return None
 
     def _belonging(
@@ -840,33 +876,21 @@ class _Search:
             number = id(part)
             if number in seen:
                 continue
-            parts: Iterable[Any]
             if kind is dict and number in self._namespaces and number not in namespaces:
                 continue
-            if issubclass(kind, _CONTAINERS) or kind in (CellType, *_WRAPPERS):
-                parts = gc.get_referents(part)
-            elif kind is FunctionType:
-                if id(part.__globals__) not in namespaces:
-                    continue
-                parts = (
-                    part.__closure__,
-                    part.__defaults__,
-                    part.__kwdefaults__,
-                    part.__dict__,
-                )
-            elif issubclass(kind, functools.partial):
-                parts = gc.get_referents(part)
+            if kind is FunctionType:
+                belongs = id(part.__globals__) in namespaces
             elif issubclass(kind, type):
-                if not _is_of(part, names):
-                    continue
-                parts = list(_class_dict(part).values())
-            elif issubclass(kind, _UNSEEN) or not _is_of(kind, names):
-                continue
+                belongs = _is_of(part, names)
+            elif issubclass(kind, (*_CONTAINERS, *_WRAPPERS, CellType, functools.partial)):
+                belongs = True
             else:
-                parts = gc.get_referents(part)
-            seen[number] = part
-            yield part
-            stack.extend(parts)
+                belongs = not issubclass(kind, _UNSEEN) and _is_of(kind, names)
+            if belongs:
+                seen[number] = part
+                # Its parts are listed only if the receiver wants to go on.
+                yield part
+                stack.extend(_parts(part))
 
     def _sites(self, part: Any) -> Iterator[_Site]:
         """The places inside one object that hold an original."""
@@ -978,6 +1002,22 @@ def _is_of(owner: Any, names: tuple[str, ...]) -> bool:
     return type(module) is str and (module + ".").startswith(names)
 
 
+def _parts(part: Any) -> Iterable[Any]:
+    """What an object holds, without the module that it comes from."""
+    kind = type(part)
+    if kind is FunctionType:
+        return (part.__closure__, part.__defaults__, part.__kwdefaults__, part.__dict__)
+    if issubclass(kind, type):
+        return list(_class_dict(part).values())
+    return gc.get_referents(part)
+
+
+def _is_being_imported(module: Any) -> bool:
+    if not issubclass(type(module), ModuleType):
+        return False
+    return getattr(_module_dict(module).get("__spec__"), "_initializing", False) is True
+
+
 def _instance_dict(part: Any) -> Any:
     """The attributes of an instance, without running any code of its class."""
     for base in _class_mro(type(part)):
@@ -1009,11 +1049,17 @@ def _read_attribute(owner: Any, name: str) -> Any:
     return getattr(owner, name, _MISSING) if raw is _MISSING else raw
 
 
-def _reference(part: Any, otherwise: Callable[[Any], Callable[[], Any]] | None = None) -> Any:
+def _reference(
+    part: Any, otherwise: Callable[[Any], Callable[[], Any]] | None = None
+) -> Callable[[], Any]:
     try:
         return weakref.ref(part)
     except TypeError:
         return _nothing if otherwise is None else otherwise(part)
+
+
+def _strongly(part: Any) -> Callable[[], Any]:
+    return lambda: part
 
 
 def _nothing() -> None:

@@ -70,4 +70,4 @@ def _replacements() -> list[Replacement]:
     return rows
 
 
-patcher: Final = Patcher(_replacements())
+patcher: Final = Patcher(_replacements(), exclude=("pycapio",))
