@@ -267,6 +267,7 @@ Status Session::AttachOnce() {
     // Slot first, then this look: a server that closes takes all slots after it has set the phase.
     if (header.phase.load(std::memory_order_seq_cst) != kPhaseRunning || !store_->Linked()) {
       client.state.store(kSlotFree);
+      slot_ = 0;
       store_->locks->Drop(slot);
       return Status::Error(ESTALE);
     }
@@ -278,6 +279,8 @@ Status Session::AttachOnce() {
     if (set != 0) header.flags.fetch_or(set);
     return Status::Ok();
   }
+  // A server that is about to end holds them all.
+  if (header.phase.load() != kPhaseRunning || !store_->Linked()) return Status::Error(ESTALE);
   return Translated(EAGAIN, "workflow '" + config_.workflow +
                                 "' has no free client slot (1023 processes at once are its limit)");
 }
@@ -391,7 +394,7 @@ void Session::FailAbandoned() {
 
 void Session::Finish() {
   if (ended_.exchange(true)) return;
-  if (fork_epoch_.load() != ForkEpoch()) return;
+  if (slot_ == 0 || fork_epoch_.load() != ForkEpoch()) return;
   Client& client = store_->segment->header().clients[slot_];
   if ((client.flags.load() & (kClientClean | kClientBad)) == 0) {
     client.flags.fetch_or(kClientClean);
