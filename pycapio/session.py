@@ -91,7 +91,7 @@ class Session:
                 server_path=_server(options.server_exec_path),
                 config_path=_absolute(options.capio_cl_configuration_file),
                 await_server_ms=max(1, int(options.await_server_timeout_seconds * 1000)),
-                flags=options.flags,
+                flags=options.flags | _worker_flag(),
             )
             self.options = options._replace(capio_dir=capio_dir)
             self.real_dir = _pycapio.session_info(self.handle, _pycapio.INFO_REALDIR)
@@ -192,6 +192,14 @@ class Session:
         if backing is None:
             return None
         return backing if isinstance(path, bytes) else os.fsdecode(backing)
+
+
+def _worker_flag() -> int:
+    # A pool ends its workers by SIGTERM: that is no death of the step.
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        return _pycapio.SESSION_WORKER
+    return 0
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:

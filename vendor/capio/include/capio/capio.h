@@ -75,6 +75,7 @@ CAPIO_EXPORT const char *capio_wait_needs(void);
 #define CAPIO_SESSION_SILENT 4u    /* the server prints no chatter */
 #define CAPIO_SESSION_TEARDOWN 8u  /* the server may stop when the last client has gone */
 #define CAPIO_SESSION_NO_CONFIG 16u /* run without CAPIO-CL on purpose (same as an empty config_path) */
+#define CAPIO_SESSION_WORKER 32u   /* a worker that its pool may end: its death fails only what it has open */
 
 typedef struct capio_session_options {
   size_t struct_size;         /* set by capio_session_options_init */

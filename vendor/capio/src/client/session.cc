@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,20 +23,19 @@ constexpr int64_t kFirstSleepNs = 50'000'000;
 constexpr int64_t kLongestSleepNs = 1'000'000'000;
 constexpr size_t kRuleCacheMax = 1 << 16;
 
-std::atomic<uint64_t> fork_epoch{0};
-std::atomic<uint64_t> forks_done{0};
 std::atomic<uint64_t> process_key{0};
 
-void InParent() { forks_done.fetch_add(1, std::memory_order_acq_rel); }
-void InChild() {
-  fork_epoch.fetch_add(1, std::memory_order_acq_rel);
-  process_key.store(0, std::memory_order_release);
+// Held while a child by fork attaches anew.
+ForkMutex& AttachMutex() {
+  static auto* mutex = new ForkMutex(ForkMutex::kAttaching);
+  return *mutex;
 }
 
-struct ForkHooks {
-  ForkHooks() { (void)::pthread_atfork(nullptr, &InParent, &InChild); }
-};
-const ForkHooks fork_hooks;
+const bool fork_hook = [] {
+  (void)AttachMutex();
+  CallAfterForkInChild([] { process_key.store(0, std::memory_order_release); });
+  return true;
+}();
 
 uint64_t ProcessKey() {
   uint64_t key = process_key.load(std::memory_order_acquire);
@@ -93,8 +91,6 @@ pid_t ParentOfPid(pid_t pid) {
 
 }  // namespace
 
-uint64_t ForkEpoch() { return fork_epoch.load(std::memory_order_acquire); }
-uint64_t ForksDone() { return forks_done.load(std::memory_order_acquire); }
 const std::string& LastWaitNeeds() { return wait_clock.needs; }
 
 // ---- attaching --------------------------------------------------------------------------------------
@@ -119,6 +115,10 @@ Result<std::shared_ptr<Session>> Session::Open(const SessionConfig& config) {
     return Translated(EINVAL, "an app name must have 1 to 127 bytes");
   }
   if (!config.config_path.empty()) {
+    // A server may have to be started again after a chdir.
+    auto path = AbsolutePath(config.config_path);
+    if (!path.ok()) return Translated(path.code(), "the path of the CAPIO-CL file is no path");
+    session->config_.config_path = path.take();
     Fd fd(os().OpenAt(AT_FDCWD, config.config_path.c_str(), O_RDONLY, 0));
     if (!fd.valid()) {
       return Translated(-fd.get(), "cannot read the CAPIO-CL file '" + config.config_path +
@@ -144,8 +144,7 @@ Session::~Session() {
   if (fork_epoch_.load() == ForkEpoch()) Finish();
 }
 
-// Finds or makes the store and a server for it, and attaches.
-Status Session::Connect() {
+Status Session::StartServer() const {
   ServerLaunch launch;
   launch.server_path = config_.server_path;
   launch.workflow = config_.workflow;
@@ -156,6 +155,11 @@ Status Session::Connect() {
   launch.silent = (config_.flags & CAPIO_SESSION_SILENT) != 0;
   launch.persist = (config_.flags & CAPIO_SESSION_PERSIST) != 0;
   launch.resume = (config_.flags & CAPIO_SESSION_RESUME) != 0;
+  return LaunchServer(launch);
+}
+
+// Finds or makes the store and a server for it, and attaches.
+Status Session::Connect() {
   int64_t deadline = os().MonotonicNs() + int64_t{config_.await_server_ms} * 1'000'000;
   for (;;) {
     auto store = Store::Open(config_.workflow);
@@ -187,7 +191,7 @@ Status Session::Connect() {
       continue;
     }
     store_.reset();
-    CAPIO_RETURN_IF_ERROR(LaunchServer(launch));
+    CAPIO_RETURN_IF_ERROR(StartServer());
     if (os().MonotonicNs() > deadline + 10'000'000'000) {
       return Translated(ETIMEDOUT, "no server for workflow '" + config_.workflow +
                                        "' stays up; see the log in its store");
@@ -242,7 +246,7 @@ Status Session::AttachOnce() {
   if (!app.ok()) return app.status();
   app_ = *app;
   Header& header = store_->segment->header();
-  bool root = IsRoot();
+  bool root = (config_.flags & CAPIO_SESSION_WORKER) == 0 && IsRoot();
   for (uint32_t slot = 1; slot < kMaxClients; ++slot) {
     Client& client = header.clients[slot];
     if (client.state.load(std::memory_order_acquire) != kSlotFree) continue;
@@ -287,7 +291,7 @@ Status Session::AttachOnce() {
 
 void Session::SayHello() {
   Fd socket = store_->ConnectToServer();
-  std::lock_guard<std::mutex> guard(mutex_);
+  ForkGuard guard(mutex_);
   socket_ = std::move(socket);
   if (!socket_.valid()) return;
   std::string frame = EncodeMessage({MessageType::kHello, slot_, epoch_, 0, ""});
@@ -296,12 +300,14 @@ void Session::SayHello() {
 
 void Session::Send(const Message& message) {
   std::string frame = EncodeMessage(message);
-  int fd = -1;
   {
-    std::lock_guard<std::mutex> guard(mutex_);
-    fd = socket_.get();
+    // Held, lest another thread put a new socket in place and somebody else's descriptor get this number.
+    ForkGuard guard(mutex_);
+    if (socket_.valid() &&
+        os().Send(socket_.get(), frame.data(), frame.size(), MSG_DONTWAIT) >= 0) {
+      return;
+    }
   }
-  if (fd >= 0 && os().Send(fd, frame.data(), frame.size(), MSG_DONTWAIT) >= 0) return;
   // Its socket is full, or it is gone: it must look at everything when it can.
   store_->segment->header().flags.fetch_or(kRescan);
 }
@@ -311,22 +317,14 @@ void Session::ReviveServer() {
   if (store_->Served()) {
     bool connected = false;
     {
-      std::lock_guard<std::mutex> guard(mutex_);
+      ForkGuard guard(mutex_);
       connected = socket_.valid() && (os().Poll(socket_.get(), POLLIN | POLLRDHUP, 0) &
                                       (POLLHUP | POLLRDHUP | POLLERR)) == 0;
     }
     if (!connected) SayHello();
     return;
   }
-  ServerLaunch launch;
-  launch.server_path = config_.server_path;
-  launch.workflow = config_.workflow;
-  launch.capio_dir = real_dir_;
-  launch.config_path = config_.config_path;
-  launch.resolve_prefix = config_.resolve_prefix;
-  launch.await_ms = config_.await_server_ms;
-  launch.silent = (config_.flags & CAPIO_SESSION_SILENT) != 0;
-  if (Status s = LaunchServer(launch); s.ok()) {
+  if (Status s = StartServer(); s.ok()) {
     SayHello();
   } else {
     Warn("revive", std::string("the CAPIO server has ended and cannot be started again: ") +
@@ -339,12 +337,11 @@ Status Session::Ensure() {
     return Status::Ok();
   }
   // The only thread of a new process, or threads it has started since: the first one attaches.
-  static std::mutex attach_mutex;
-  std::lock_guard<std::mutex> guard(attach_mutex);
+  ForkGuard guard(AttachMutex());
   if (fork_epoch_.load() == ForkEpoch()) return Status::Ok();
-  store_->locks->ForgetAll();
+  slot_ = 0;
   {
-    std::lock_guard<std::mutex> inner(mutex_);
+    ForkGuard inner(mutex_);
     cells_.clear();
     idle_threads_.clear();
     socket_.reset();
@@ -382,7 +379,7 @@ void Session::FailAbandoned() {
   if (fork_epoch_.load() != ForkEpoch()) return;
   std::vector<Cell*> cells;
   {
-    std::lock_guard<std::mutex> guard(mutex_);
+    ForkGuard guard(mutex_);
     for (auto& [record, cell] : cells_) cells.push_back(cell);
   }
   for (Cell* cell : cells) {
@@ -401,7 +398,7 @@ void Session::Finish() {
   }
   std::vector<FileRecord*> mine;
   {
-    std::lock_guard<std::mutex> guard(mutex_);
+    ForkGuard guard(mutex_);
     for (auto& [record, cell] : cells_) mine.push_back(store_->records->At(cell->record));
   }
   store_->locks->Drop(slot_);
@@ -413,16 +410,28 @@ void Session::Finish() {
 }
 
 Status Session::AwaitSafe(uint32_t wait_ms) {
+  if (slot_ == 0 || fork_epoch_.load() != ForkEpoch()) return Status::Ok();
   Fd socket;
   {
-    std::lock_guard<std::mutex> guard(mutex_);
+    ForkGuard guard(mutex_);
     socket = std::move(socket_);
   }
-  if (!socket.valid() || fork_epoch_.load() != ForkEpoch()) return Status::Ok();
   std::string frame = EncodeMessage({MessageType::kBye, slot_, epoch_, wait_ms > 0 ? 1u : 0u, ""});
-  if (os().Send(socket.get(), frame.data(), frame.size(), MSG_DONTWAIT) < 0 || wait_ms == 0) {
-    return Status::Ok();
+  auto sent = [&] {
+    return socket.valid() &&
+           os().Send(socket.get(), frame.data(), frame.size(), MSG_DONTWAIT) >= 0;
+  };
+  if (!sent()) {
+    // The server we knew is gone. What we made must not lie in the store for want of one.
+    if (!store_->Linked()) return Status::Ok();
+    if (!store_->Served()) {
+      if (Status s = StartServer(); !s.ok()) return s;
+      if (!store_->Linked()) return Status::Ok();
+    }
+    socket = store_->ConnectToServer();
+    if (!sent()) return Status::Ok();
   }
+  if (wait_ms == 0) return Status::Ok();
   int64_t deadline = os().MonotonicNs() + int64_t{wait_ms} * 1'000'000;
   // A server that is alive answers at once; then the wait is for the disk, and as long as it takes.
   bool working = false;
@@ -475,12 +484,12 @@ std::shared_ptr<const Rule> Session::RuleOf(const std::string& relative) {
   static const auto kDefault = std::make_shared<const Rule>();
   if (store_->rules.empty()) return kDefault;
   {
-    std::lock_guard<std::mutex> guard(mutex_);
+    ForkGuard guard(mutex_);
     auto found = rule_cache_.find(relative);
     if (found != rule_cache_.end()) return found->second;
   }
   auto rule = std::make_shared<const Rule>(store_->RuleOf(relative));
-  std::lock_guard<std::mutex> guard(mutex_);
+  ForkGuard guard(mutex_);
   if (rule_cache_.size() >= kRuleCacheMax) rule_cache_.clear();
   return rule_cache_.emplace(relative, std::move(rule)).first->second;
 }
@@ -517,13 +526,13 @@ bool Session::RealCounts(const struct stat& st, const std::string& relative) con
 
 Result<Cell*> Session::CellFor(FileRecord* record) {
   {
-    std::lock_guard<std::mutex> guard(mutex_);
+    ForkGuard guard(mutex_);
     auto found = cells_.find(record);
     if (found != cells_.end()) return found->second;
   }
   auto cell = store_->records->AddCell(record, slot_, epoch_, app_);
   if (!cell.ok()) return cell;
-  std::lock_guard<std::mutex> guard(mutex_);
+  ForkGuard guard(mutex_);
   // Another thread may have been faster: its cell is the one that counts, ours stays at zero.
   return cells_.emplace(record, *cell).first->second;
 }
@@ -539,6 +548,8 @@ FileState Session::Evaluate(FileRecord* record, int read_only) {
 
 void Session::NoticePath(const std::string& relative) {
   WakeAll(store_->records->PathWord(relative));
+  // Who waits for a directory to fill sleeps on its name.
+  WakeAll(store_->records->PathWord(ParentOf(relative)));
 }
 
 void Session::NoticeFile(const FileRecord* record) {
@@ -547,7 +558,7 @@ void Session::NoticeFile(const FileRecord* record) {
 
 void Session::Warn(const std::string& key, const std::string& text) {
   {
-    std::lock_guard<std::mutex> guard(mutex_);
+    ForkGuard guard(mutex_);
     if (!warned_.insert(key).second) return;
   }
   Say("warning: " + text);
@@ -557,7 +568,7 @@ void Session::Warn(const std::string& key, const std::string& text) {
 
 ThreadSlot* Session::TakeThreadSlot() {
   {
-    std::lock_guard<std::mutex> guard(mutex_);
+    ForkGuard guard(mutex_);
     if (!idle_threads_.empty()) {
       ThreadSlot* slot = idle_threads_.back();
       idle_threads_.pop_back();
@@ -576,7 +587,7 @@ ThreadSlot* Session::TakeThreadSlot() {
 }
 
 void Session::ReturnThreadSlot(ThreadSlot* slot) {
-  std::lock_guard<std::mutex> guard(mutex_);
+  ForkGuard guard(mutex_);
   idle_threads_.push_back(slot);
 }
 
@@ -761,9 +772,9 @@ Status Session::Failure(const FileRecord* record) const {
   auto pid = static_cast<int32_t>(why & 0xffffffff);
   std::string who = app == kNoApp ? "its producer" : "app '" + store_->AppName(app) + "'";
   if (pid != 0) who += " (pid " + std::to_string(pid) + ")";
-  const char* what = (why >> 48) == kFailureBadEnd ? " ended with an error before it was complete"
-                     : (why >> 48) == kFailureIo   ? " lost bytes while writing it"
-                                                   : " died before it was complete";
+  const char* what = (why >> 48) == kFailureBadEnd ? " ended with an error before the file was complete"
+                     : (why >> 48) == kFailureIo   ? " lost bytes while writing the file"
+                                                   : " died before the file was complete";
   return Translated(EOWNERDEAD, who + what);
 }
 
@@ -784,8 +795,7 @@ Status Session::WaitForCommit(FileRecord* record) {
   }
 }
 
-Status Session::SleepForBytes(FileRecord* record, uint64_t size, int fd) {
-  uint64_t status = record->status.load(std::memory_order_acquire);
+Status Session::SleepForBytes(FileRecord* record, uint64_t status, uint64_t size, int fd) {
   uint32_t prepared = PrepareWait(&record->word);
   uint64_t want = record->want.load();
   while (size < want && !record->want.compare_exchange_weak(want, size)) {
