@@ -71,6 +71,7 @@ _FEW_OBJECTS = 20_000
 # gc.get_referrers does not see frozen objects. CPython 3.12 freezes a few hundred by itself.
 _FROZEN_BY_INTERPRETER = 1000
 
+_NO, _YES, _ASK = range(3)
 _MISSING: Any = object()
 _UNSEEN = (FrameType, GeneratorType, CoroutineType, AsyncGeneratorType, ModuleType, MethodType)
 _CONTAINERS = (dict, list, tuple, set, frozenset)
@@ -158,10 +159,7 @@ class Patcher:
         self._pinned = False
         self._busy: int | None = None  # the thread that is patching or restoring
         self._undo: list[tuple[_Site, Any, Any]] = []
-        self._owners: tuple[_OwnerSite, ...] | None = None
-        self._memberships: tuple[_MemberSite, ...] = ()
-        self._targets: dict[int, tuple[Any, Any]] = {}
-        self._stands_for: dict[int, tuple[Any, Any]] = {}
+        self._plan: _Plan | None = None
         self._captured: list[_Site] = []
         self._known: dict[int, Callable[[], Any]] = {}
         self._newest: tuple[int, str, Callable[[], Any]] | None = None
@@ -188,11 +186,11 @@ class Patcher:
 
         Raises:
             AttributeError: A required original does not exist.
+            ValueError: One original was given two proxies.
         """
-        if self._owners is None:
-            self._resolve()
-        found = self._stands_for.get(id(function))
-        return function if found is None else found[0]
+        plan = self._plan or self._resolve()
+        index = plan.by_proxy.get(id(function))
+        return function if index is None else plan.originals[index]
 
     def acquire(self) -> None:
         """Count one more user; the first one patches.
@@ -295,62 +293,32 @@ class Patcher:
                     self._changed.notify_all()
             raise
 
-    def _resolve(self) -> tuple[_OwnerSite, ...]:
+    def _resolve(self) -> _Plan:
         """Read the originals, before anything is changed."""
-        owners: list[_OwnerSite] = []
-        targets: dict[int, tuple[Any, Any]] = {}
-        stands_for: dict[int, tuple[Any, Any]] = {}
-        for item in self._replacements:
-            raw = _read_attribute(item.owner, item.name)
-            if raw is _MISSING:
-                if item.required:
-                    raise AttributeError(
-                        f"pycapio: {_label(item.owner)} has no {item.name!r} to replace; this "
-                        "Python lacks it or another library removed it"
-                    )
-                continue
-            original = raw.__func__ if type(raw) in _WRAPPERS else raw
-            if original is item.proxy:
-                continue
-            other = targets.setdefault(id(original), (original, item.proxy))[1]
-            if other is not item.proxy:
-                raise ValueError(
-                    f"pycapio: {_label(item.owner)}.{item.name} was given two different proxies; "
-                    "use one for each original"
-                )
-            stands_for[id(item.proxy)] = (original, item.proxy)
-            is_class = issubclass(type(item.owner), type)
-            owners.append(_OwnerSite(item.owner, item.name, _substitute(raw, item.proxy, is_class)))
-        self._targets = targets
-        self._stands_for = stands_for
-        self._memberships = tuple(
-            _MemberSite(members, original, proxy)
-            for members in self._supports
-            for original, proxy in targets.values()
-            if original in members
-        )
-        self._owners = tuple(owners)
-        return self._owners
+        plan = _Plan(self._replacements, self._supports)
+        with self._lock:
+            # Another thread's plan may be in place already; then this one has read proxies.
+            if self._plan is None:
+                self._plan = plan
+            return self._plan
 
     def _patch(self) -> None:
-        owners = self._owners
-        if owners is None:
-            owners = self._resolve()
+        plan = self._plan or self._resolve()
         undo = self._undo
         try:
             # First the owners, so that whoever imports from now on captures a proxy.
-            for owner in owners:
+            for owner in plan.owners:
                 holder = owner.owner
                 before = owner.read(holder)
                 if before is not owner.new:
                     undo.append((owner, holder, before))
                     owner.write(holder, owner.new)
-            for member in self._memberships:
+            for member in plan.memberships:
                 if member.read(member.members) is member.old:
                     undo.append((member, member.members, member.old))
                     member.write(member.members, member.new)
             if self._modules_changed():
-                self._search()
+                self._search(plan)
             gone = False
             for site in self._captured:
                 holder = site.holder()
@@ -361,7 +329,7 @@ class Patcher:
                     site.write(holder, site.new)
             if gone:
                 self._captured = [site for site in self._captured if site.holder() is not None]
-            self._patch_main()
+            self._patch_main(plan)
         except BaseException as error:
             # What is in place goes before the search is repeated: nothing of it is lost.
             self._newest = None
@@ -399,18 +367,18 @@ class Patcher:
         if interrupted is not None:
             raise interrupted
 
-    def _patch_main(self) -> None:
+    def _patch_main(self, plan: _Plan) -> None:
         """Replace what an interactive session has put among its globals since the last search."""
         main = sys.modules.get("__main__")
         if main is None or not issubclass(type(main), ModuleType):
             return
         namespace = _module_dict(main)
-        if self._targets.keys().isdisjoint(map(id, list(namespace.values()))):
+        if plan.proxies.keys().isdisjoint(map(id, list(namespace.values()))):
             return
         for name, value in list(namespace.items()):
-            pair = self._targets.get(id(value))
-            if pair is not None and not issubclass(type(value), type):
-                site = _ModuleSite(_reference(main), name, *pair)
+            proxy = plan.proxies.get(id(value))
+            if proxy is not None:
+                site = _ModuleSite(_reference(main), name, value, proxy)
                 self._captured.append(site)
                 self._undo.append((site, main, value))
                 site.write(main, site.new)
@@ -428,7 +396,7 @@ class Patcher:
         last = next(reversed(modules), "")
         return length != len(modules) or last != name or modules.get(last) is not reference()
 
-    def _search(self) -> None:
+    def _search(self, plan: _Plan) -> None:
         """Find references captured since the last search and add them to the known ones."""
         modules = dict(sys.modules)
         fresh = [
@@ -436,7 +404,7 @@ class Patcher:
             for name, module in modules.items()
             if self._known.get(id(module), _nothing)() is not module
         ]
-        found = _Search(modules, self._targets, self._stands_for, self._exclude, self._supports)
+        found = _Search(modules, plan, self._exclude, self._supports, self._undo)
         sites: list[_Site] | None = None
         if gc.get_freeze_count() > _FROZEN_BY_INTERPRETER:
             sites = found.in_modules(fresh)
@@ -469,6 +437,60 @@ class Patcher:
         self._active = False
         self._busy = threading.get_ident()
         self._settle()
+
+
+class _Plan:
+    """What the replacements mean in this process.
+
+    Originals are kept in one tuple and otherwise known by id, or a search would meet them here.
+    """
+
+    __slots__ = ("by_proxy", "memberships", "originals", "owners", "proxies")
+
+    def __init__(
+        self, replacements: Iterable[Replacement], supports: Iterable[MutableSet[Any]]
+    ) -> None:
+        owners: list[_OwnerSite] = []
+        originals: list[Any] = []
+        chosen: dict[int, Any] = {}
+        self.by_proxy: dict[int, int] = {}
+        for item in replacements:
+            raw = _read_attribute(item.owner, item.name)
+            if raw is _MISSING:
+                if item.required:
+                    raise AttributeError(
+                        f"pycapio: {_label(item.owner)} has no {item.name!r} to replace; this "
+                        "Python lacks it or another library removed it"
+                    )
+                continue
+            original = raw.__func__ if type(raw) in _WRAPPERS else raw
+            if original is item.proxy:
+                continue
+            if id(original) not in chosen:
+                chosen[id(original)] = item.proxy
+                self.by_proxy[id(item.proxy)] = len(originals)
+                originals.append(original)
+            elif chosen[id(original)] is not item.proxy:
+                raise ValueError(
+                    f"pycapio: {_label(item.owner)}.{item.name} was given two different proxies; "
+                    "use one for each original"
+                )
+            in_class = issubclass(type(item.owner), type)
+            owners.append(_OwnerSite(item.owner, item.name, _substitute(raw, item.proxy, in_class)))
+        self.owners = tuple(owners)
+        self.originals = tuple(originals)
+        # Classes are referred to by their instances and subclasses: only their slot is replaced.
+        self.proxies = {
+            id(original): chosen[id(original)]
+            for original in originals
+            if not issubclass(type(original), type)
+        }
+        self.memberships = tuple(
+            _MemberSite(members, original, chosen[id(original)])
+            for members in supports
+            for original in originals
+            if original in members
+        )
 
 
 class _Site:
@@ -507,6 +529,10 @@ class _OwnerSite(_Site):
     def __init__(self, owner: Any, name: str, new: Any) -> None:
         super().__init__(_nothing, name, None, new)
         self.owner = owner
+
+    @property
+    def proxy(self) -> Any:
+        return self.new.__func__ if type(self.new) in _WRAPPERS else self.new
 
     def read(self, holder: Any) -> Any:
         return _own_attribute(holder, self.key)
@@ -708,33 +734,35 @@ class _Search:
     def __init__(
         self,
         modules: dict[str, ModuleType],
-        targets: dict[int, tuple[Any, Any]],
-        proxies: dict[int, tuple[Any, Any]],
+        plan: _Plan,
         exclude: tuple[str, ...],
         supports: tuple[Any, ...],
+        undo: list[Any],
     ) -> None:
-        # Classes are referred to by their instances and subclasses: only their slot is replaced.
-        self._targets = {
-            key: pair for key, pair in targets.items() if not issubclass(type(pair[0]), type)
-        }
+        self._plan = plan
+        self._proxies = plan.proxies
         self._exclude = exclude
         self._supports = {id(members) for members in supports}
         self._references: dict[int, Callable[[], Any]] = {}
         self.unreached: set[str] = set()
         self._namespaces: dict[int, tuple[str, Any]] = {}
-        own: dict[int, Any] = {}
+        self._own: dict[int, Any] = {}
+        roots: list[Any] = []
         for name, module in modules.items():
             # Lazily loaded modules must not be woken, so their class is not asked.
             if issubclass(type(module), ModuleType):
                 namespace = _module_dict(module)
-                if (name + ".").startswith(exclude):
-                    own[id(namespace)] = namespace
                 self._namespaces.setdefault(id(namespace), (name, module))
-        roots: list[Any] = [*own.values()]
-        for _, proxy in proxies.values():
-            roots.extend(_parts(proxy))
-        self._protected = {id(part): part for part in self._belonging(roots, own, exclude)}
-        self._own = own
+                if (name + ".").startswith(exclude):
+                    self._own[id(namespace)] = namespace
+                    if name not in _IMPORT_SYSTEM:
+                        roots.append(namespace)
+        for owner in plan.owners:
+            roots.extend(_parts(owner.proxy))
+        self._protected = dict(self._own)
+        self._protected.update((id(part), part) for part in (undo, *undo))
+        for part in self._belonging(roots, self._own, exclude):
+            self._protected[id(part)] = part
 
     def in_modules(
         self, modules: Iterable[tuple[str, Any]], limit: int = sys.maxsize
@@ -762,7 +790,7 @@ class _Search:
         """Look through everything that the garbage collector knows."""
         sites: list[_Site] = []
         pending: dict[int, Any] = {}
-        for part in gc.get_referrers(*(original for original, _ in self._targets.values())):
+        for part in gc.get_referrers(*self._plan.originals):
             kind = type(part)
             if id(part) in self._protected or id(part) in self._supports:
                 continue
@@ -869,28 +897,44 @@ class _Search:
     ) -> Iterator[Any]:
         """Everything below `roots` that is a container or belongs to the given modules."""
         seen: dict[int, Any] = {}
+        verdicts: dict[type, int] = {}
         stack = roots
         while stack:
             part = stack.pop()
             kind = type(part)
+            # Most of what a module holds is of a few kinds, which are judged once.
+            verdict = verdicts.get(kind)
+            if verdict is None:
+                verdict = verdicts[kind] = self._judge(kind, names)
+            if verdict == _NO:
+                continue
             number = id(part)
             if number in seen:
                 continue
-            if kind is dict and number in self._namespaces and number not in namespaces:
+            if verdict == _ASK and not self._is_part(part, kind, namespaces, names):
                 continue
-            if kind is FunctionType:
-                belongs = id(part.__globals__) in namespaces
-            elif issubclass(kind, type):
-                belongs = _is_of(part, names)
-            elif issubclass(kind, (*_CONTAINERS, *_WRAPPERS, CellType, functools.partial)):
-                belongs = True
-            else:
-                belongs = not issubclass(kind, _UNSEEN) and _is_of(kind, names)
-            if belongs:
-                seen[number] = part
-                # Its parts are listed only if the receiver wants to go on.
-                yield part
-                stack.extend(_parts(part))
+            seen[number] = part
+            # Its parts are listed only if the receiver wants to go on.
+            yield part
+            stack.extend(_parts(part))
+
+    def _judge(self, kind: type, names: tuple[str, ...]) -> int:
+        if kind is dict or kind is FunctionType or issubclass(kind, type):
+            return _ASK
+        if issubclass(kind, _UNSEEN):
+            return _NO
+        if issubclass(kind, (*_CONTAINERS, *_WRAPPERS, CellType, functools.partial)):
+            return _YES
+        return _YES if _is_of(kind, names) else _NO
+
+    def _is_part(
+        self, part: Any, kind: type, namespaces: dict[int, Any], names: tuple[str, ...]
+    ) -> bool:
+        if kind is dict:
+            return id(part) in namespaces or id(part) not in self._namespaces
+        if kind is FunctionType:
+            return id(part.__globals__) in namespaces
+        return _is_of(part, names)
 
     def _sites(self, part: Any) -> Iterator[_Site]:
         """The places inside one object that hold an original."""
@@ -903,16 +947,17 @@ class _Search:
                 yield from self._in_mapping(known[1], part, _ModuleSite)
         elif issubclass(kind, list):
             for index, value in enumerate(list.copy(part)):
-                pair = self._targets.get(id(value))
-                if pair is not None:
-                    yield _ListSite(self._refer(part), index, *pair)
+                proxy = self._proxies.get(id(value))
+                if proxy is not None:
+                    yield _ListSite(self._refer(part), index, value, proxy)
         elif kind is CellType:
             try:
-                pair = self._targets.get(id(part.cell_contents))
+                value = part.cell_contents
             except ValueError:  # empty
-                pair = None
-            if pair is not None:
-                yield _CellSite(self._refer(part), None, *pair)
+                return
+            proxy = self._proxies.get(id(value))
+            if proxy is not None:
+                yield _CellSite(self._refer(part), None, value, proxy)
         elif issubclass(kind, type):
             if not _is_of(part, self._exclude):
                 yield from self._in_class(part)
@@ -940,17 +985,17 @@ class _Search:
 
     def _in_function(self, function: Any) -> Iterator[_Site]:
         defaults = function.__defaults__
-        if defaults is not None and any(id(value) in self._targets for value in defaults):
+        if defaults is not None and any(id(value) in self._proxies for value in defaults):
             yield _DefaultsSite(self._refer(function), None, defaults, self._exchange(defaults))
         if function.__kwdefaults__:
             yield from self._in_mapping(function, function.__kwdefaults__, _KwdefaultSite)
         yield from self._in_mapping(function, function.__dict__, _InstanceSite)
 
     def _in_partial(self, part: Any) -> Iterator[_Site]:
-        pair = self._targets.get(id(part.func))
-        if pair is not None:
-            yield _PartialFunctionSite(self._refer(part), None, *pair)
-        if any(id(value) in self._targets for value in part.args):
+        proxy = self._proxies.get(id(part.func))
+        if proxy is not None:
+            yield _PartialFunctionSite(self._refer(part), None, part.func, proxy)
+        if any(id(value) in self._proxies for value in part.args):
             arguments = self._exchange(part.args)
             yield _PartialArgumentsSite(self._refer(part), None, part.args, arguments)
 
@@ -964,19 +1009,20 @@ class _Search:
                 for member in list(_class_dict(base).values()):
                     if type(member) is MemberDescriptorType:
                         try:
-                            pair = self._targets.get(id(member.__get__(part)))
+                            value = member.__get__(part)
                         except AttributeError:  # unset
                             continue
-                        if pair is not None:
-                            yield _SlotSite(self._refer(part), member, *pair)
+                        proxy = self._proxies.get(id(value))
+                        if proxy is not None:
+                            yield _SlotSite(self._refer(part), member, value, proxy)
 
     def _new_value(self, value: Any, in_class: bool) -> Any:
         function = value.__func__ if type(value) in _WRAPPERS else value
-        pair = self._targets.get(id(function))
-        return _MISSING if pair is None else _substitute(value, pair[1], in_class)
+        proxy = self._proxies.get(id(function))
+        return _MISSING if proxy is None else _substitute(value, proxy, in_class)
 
     def _exchange(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(self._targets.get(id(value), (None, value))[1] for value in values)
+        return tuple(self._proxies.get(id(value), value) for value in values)
 
     def _refer(self, part: Any) -> Callable[[], Any]:
         # Places in one container share their box, which counts references.
