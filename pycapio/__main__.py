@@ -15,17 +15,18 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from types import ModuleType
+from typing import NoReturn
 
-from pycapio import _runner
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-    from pycapio.session import Session, SessionOptions
-
-_DEFAULT_APP_NAME = "writer"
-_DEFAULT_WORKFLOW_NAME = "workflow"
+from pycapio import (
+    CAPIO_DEFAULT_APP_NAME,
+    CAPIO_DEFAULT_WORKFLOW_NAME,
+    PyCAPIOException,
+    __version__,
+    _runner,
+    context,
+)
+from pycapio.session import Session, SessionOptions
 
 _EXIT_FAILURE = 1
 _EXIT_USAGE = 2
@@ -62,19 +63,13 @@ def _launch(argv: Sequence[str]) -> int:
         raise _UsageError(str(error)) from None
 
     try:
-        # Imported only now, so that --help and a mistyped command line need no library, and before
-        # the target's directory is on sys.path, whose modules must not take the place of ours.
-        from pycapio._pycapio import PyCAPIOException
-        from pycapio.context import launch
-
-        options = _session_options(arguments)
         main_module = _runner.install(target, words[1:])
         try:
-            session = launch(options)
+            session = context.launch(_session_options(arguments))
         except PyCAPIOException as error:
-            if getattr(error, "errno", None) == errno.EINVAL:
-                raise _UsageError(_sentence(error)) from None
-            _say(_sentence(error))
+            if error.errno == errno.EINVAL:
+                raise _UsageError(str(error)) from None
+            _say(str(error))
             return _EXIT_FAILURE
     except KeyboardInterrupt as error:
         _runner.hide_frames(error, None)  # the target has not begun, so none of its frames is there
@@ -126,16 +121,16 @@ def _parser() -> _Parser:
     add(
         "--workflow-name",
         metavar="NAME",
-        default=os.environ.get("CAPIO_WORKFLOW_NAME") or _DEFAULT_WORKFLOW_NAME,
+        default=os.environ.get("CAPIO_WORKFLOW_NAME") or CAPIO_DEFAULT_WORKFLOW_NAME,
         help="the workflow this program is a step of "
-        f'(default: $CAPIO_WORKFLOW_NAME, or "{_DEFAULT_WORKFLOW_NAME}")',
+        f'(default: $CAPIO_WORKFLOW_NAME, or "{CAPIO_DEFAULT_WORKFLOW_NAME}")',
     )
     add(
         "--app-name",
         metavar="NAME",
-        default=os.environ.get("CAPIO_APP_NAME") or _DEFAULT_APP_NAME,
+        default=os.environ.get("CAPIO_APP_NAME") or CAPIO_DEFAULT_APP_NAME,
         help="the name of this step in the workflow "
-        f'(default: $CAPIO_APP_NAME, or "{_DEFAULT_APP_NAME}")',
+        f'(default: $CAPIO_APP_NAME, or "{CAPIO_DEFAULT_APP_NAME}")',
     )
     add(
         "--capio-cl",
@@ -228,7 +223,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, bool, list[str]]:
         ours.append(word)
     arguments = parser.parse_args(ours)
     if arguments.version:
-        print(f"pycapio {_version()}")
+        print(f"pycapio {__version__}")
         raise SystemExit(0)
     if arguments.capio_cl and arguments.no_config:
         raise _UsageError("--capio-cl and --no-config contradict each other; give one of them.")
@@ -260,8 +255,6 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _session_options(arguments: argparse.Namespace) -> SessionOptions:
-    from pycapio.session import SessionOptions
-
     return SessionOptions(
         capio_dir=arguments.capio_dir,
         app_name=arguments.app_name,
@@ -293,19 +286,6 @@ def _suggestion(name: str, known: dict[str, bool]) -> str:
 
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else " (see pycapio --help)"
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("pycapio")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
-
-
-def _sentence(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _say(sentence: str) -> None:
