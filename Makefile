@@ -29,13 +29,16 @@ test: lint test-cpp test-python test-capio-lib ## everything a change has to pas
 # ---- Tools and build -----------------------------------------------------------------------------
 
 $(STAMPS)/tools:
-	@missing=; \
-	for tool in "$${CXX:-g++}" make git; do command -v "$${tool%% *}" >/dev/null || missing="$$missing $$tool"; done; \
+	@compiler="$${CXX:-g++}"; missing=; \
+	if ! command -v "$${compiler%% *}" >/dev/null; then \
+	  [ -z "$$CXX" ] || { echo "make: CXX is '$$CXX', which was not found" >&2; exit 1; }; \
+	  missing="g++ libgtest-dev"; \
+	elif ! echo '#include <gtest/gtest.h>' | $$compiler -E -x c++ - >/dev/null 2>&1; then \
+	  missing="libgtest-dev"; \
+	fi; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
-	printf '%s\n' '#include <gtest/gtest.h>' | "$${CXX:-g++}" -E -x c++ - >/dev/null 2>&1 \
-	  || missing="$$missing libgtest-dev"; \
 	if [ -n "$$missing" ]; then \
-	  echo "make: missing on this machine:$$missing; install with: apt install$$missing" >&2; exit 1; \
+	  echo "make: something is missing on this machine; install it with: apt install" $$missing >&2; exit 1; \
 	fi
 	@mkdir -p $(@D) && touch $@
 
