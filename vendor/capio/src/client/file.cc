@@ -237,9 +237,8 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
   if (!record.ok()) return record.status();
   uint64_t status = (*record)->status.load(std::memory_order_acquire);
   FileState state = StateOf(status);
-  bool reopened_final = !created && (state == kCommitted || state == kFailed);
-  if (reopened_final && (truncate || (state == kFailed && (flags & O_ACCMODE) != O_RDONLY))) {
-    // A new production is another file: those who read the old one keep it.
+  // A new production of a file that was final is another file: those who read the old one keep it.
+  auto replace = [&]() -> Status {
     auto fresh = layers.ReplaceInTree(relative, plain, !truncate);
     if (!fresh.ok()) {
       return fresh.code() == ENOSPC ? NoSpace(*session, relative) : fresh.status();
@@ -247,7 +246,13 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     fd = fresh.take();
     if (int error = os().Fstat(fd.get(), &st); error < 0) return Status::Error(-error);
     record = RecordOf(session.get(), fd.get(), st, relative, &new_record);
-    if (!record.ok()) return record.status();
+    return record.status();
+  };
+  bool restart = truncate && !created;
+  if (!created && ((truncate && state == kCommitted) ||
+                   (state == kFailed && (flags & O_ACCMODE) != O_RDONLY))) {
+    CAPIO_RETURN_IF_ERROR(replace());
+    restart = false;
   }
   if ((flags & O_ACCMODE) == O_RDONLY) {  // O_RDONLY|O_CREAT
     session->NoticePath(relative);
@@ -255,7 +260,17 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
   }
   std::unique_ptr<File> file(new File(session, *record, std::move(fd), plain));
   CAPIO_RETURN_IF_ERROR(file->CountOpen());
-  if (truncate && !reopened_final && !created) CAPIO_RETURN_IF_ERROR(file->Restart());
+  if (restart) {
+    auto growing = file->Restart();
+    if (!growing.ok() || !*growing) {
+      file->cell_.load()->word.fetch_add(1, std::memory_order_seq_cst);
+      if (!growing.ok()) return growing.status();
+      // It became final between our look and our count.
+      CAPIO_RETURN_IF_ERROR(replace());
+      file.reset(new File(session, *record, std::move(fd), plain));
+      CAPIO_RETURN_IF_ERROR(file->CountOpen());
+    }
+  }
   session->NoticePath(relative);
   *out = std::move(file);
   return (*out)->fd();
@@ -264,35 +279,44 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
 Status File::CountOpen() {
   auto cell = session_->CellFor(record_);
   if (!cell.ok()) return cell.status();
-  cell_ = *cell;
+  cell_.store(*cell);
   // Raised by this process only; its threads may do so at once.
-  cell_->word.fetch_add(kOneOpen, std::memory_order_seq_cst);
+  (*cell)->word.fetch_add(kOneOpen, std::memory_order_seq_cst);
   return Status::Ok();
 }
 
-// Truncation of a growing file by open: what readers have got no longer holds.
-Status File::Restart() {
-  uint64_t status = record_->status.load(std::memory_order_acquire);
+// The next generation of a file that is growing; false if it is final.
+static bool NextGeneration(FileRecord* record, std::atomic<uint64_t>* generation) {
+  uint64_t status = record->status.load(std::memory_order_acquire);
   for (;;) {
     FileState state = StateOf(status);
-    if (state == kFailed || state == kCommitted) break;
+    if (state == kFailed || state == kCommitted) return false;
     uint64_t next = MakeStatus(GenerationOf(status) + 1, kGrowing);
-    if (record_->status.compare_exchange_weak(status, next, std::memory_order_acq_rel)) {
-      generation_ = GenerationOf(next);
-      break;
+    if (record->status.compare_exchange_weak(status, next, std::memory_order_acq_rel)) {
+      generation->store(GenerationOf(next));
+      return true;
     }
   }
+}
+
+// Truncation of a growing file by open: what readers have got no longer holds. False: it is final, so leave it.
+Result<bool> File::Restart() {
+  // Before, so that nobody takes the file for final meanwhile; and after, since a reader of the generation between
+  // the two may have got bytes of the old one.
+  if (!NextGeneration(record_, &generation_)) return false;
   record_->hole.store(kNoHole);
   record_->hole_end.store(0);
   int error = os().Ftruncate(fd_.get(), 0);
+  (void)NextGeneration(record_, &generation_);
   WakeAll(&record_->word);
-  return error < 0 ? Status::Error(-error) : Status::Ok();
+  if (error < 0) return Status::Error(-error);
+  return true;
 }
 
 Status File::CheckGeneration(uint64_t status) {
-  if (GenerationOf(status) == generation_) return Status::Ok();
+  if (GenerationOf(status) == generation_.load()) return Status::Ok();
   if (delivered_.load() == 0) {
-    generation_ = GenerationOf(status);
+    generation_.store(GenerationOf(status));
     return Status::Ok();
   }
   return Status::Error(ESTALE, "the file was started anew while it was being read; open it again");
@@ -310,9 +334,7 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
     uint64_t status = record_->status.load(std::memory_order_acquire);
     FileState state = StateOf(status);
     if (writer_ || state == kCommitted) {
-      if (!writer_ && GenerationOf(status) != generation_) {
-        CAPIO_RETURN_IF_ERROR(CheckGeneration(status));
-      }
+      if (!writer_) CAPIO_RETURN_IF_ERROR(CheckGeneration(status));
       ssize_t got = get(n - done);
       if (got < 0) return Status::Error(static_cast<int>(-got));
       delivered_.fetch_add(static_cast<uint64_t>(got), std::memory_order_relaxed);
@@ -330,16 +352,20 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
     ssize_t got = 0;
     off_t position = at;
     if (trouble.ok()) {
+      uint32_t gaps = record_->gaps.load(std::memory_order_acquire);
+      uint64_t hole_before = record_->hole.load(std::memory_order_acquire);
       got = get(n - done);
       if (got < 0) return Status::Error(static_cast<int>(-got));
       uint64_t after = record_->status.load(std::memory_order_acquire);
       uint64_t hole = record_->hole.load(std::memory_order_acquire);
-      if (GenerationOf(after) != GenerationOf(status)) {
-        // Truncated under our hands: these bytes may be of both lives.
+      if (GenerationOf(after) != GenerationOf(status) || record_->gaps.load() != gaps) {
+        // Truncated under our hands, so that these bytes may be of both lives; or a gap came into being, and may have
+        // been filled since we read it.
         if (at < 0) (void)os().Lseek(fd_.get(), -got, SEEK_CUR);
         continue;
       }
-      if (hole != kNoHole && StateOf(after) != kCommitted) {
+      hole = std::min(hole, hole_before);
+      if (hole != kNoHole) {
         // What lies beyond the first gap is not there yet, whatever the kernel says.
         if (at < 0) position = os().Lseek(fd_.get(), 0, SEEK_CUR) - got;
         off_t limit = static_cast<off_t>(hole);
@@ -355,7 +381,8 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
       }
       if (at < 0) position = os().Lseek(fd_.get(), 0, SEEK_CUR);
       size_t more = full ? n - done : 1;
-      trouble = session_->SleepForBytes(record_, static_cast<uint64_t>(position) + more, fd_.get());
+      trouble = session_->SleepForBytes(record_, status, static_cast<uint64_t>(position) + more,
+                                        fd_.get());
       if (trouble.ok()) continue;
     }
     // Bytes already taken from the file must not be lost to an interruption; the next call meets it again.
@@ -373,12 +400,15 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
 
 // A writing handle inherited by fork becomes this process's own when it is first used to write.
 Status File::OwnAfterFork() {
-  if (fork_epoch_ == ForkEpoch()) [[likely]] return Status::Ok();
+  if (fork_epoch_.load(std::memory_order_acquire) == ForkEpoch()) [[likely]] return Status::Ok();
   CAPIO_RETURN_IF_ERROR(session_->Ensure());
+  // Two threads of the child may come at once; this never waits for another process.
+  static auto* mutex = new ForkMutex(ForkMutex::kAttaching);
+  ForkGuard guard(*mutex);
+  if (fork_epoch_.load() == ForkEpoch() || session_->ended()) return Status::Ok();
   record_->flags.fetch_or(kFileNeedsProbe);
-  cell_ = nullptr;
   CAPIO_RETURN_IF_ERROR(CountOpen());
-  fork_epoch_ = ForkEpoch();
+  fork_epoch_.store(ForkEpoch(), std::memory_order_release);
   return Status::Ok();
 }
 
@@ -405,17 +435,18 @@ Status File::BeforeChange(off_t start, bool extends) {
 void File::WakeReaders() {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if ((record_->word.load(std::memory_order_relaxed) & 1) == 0) return;
+  // Who sleeps without wanting bytes waits for the commit. Who wants some says so before its last look at the size.
   uint64_t want = record_->want.load(std::memory_order_seq_cst);
+  if (want == kNobodyWants) return;
   struct stat st = {};
-  if (want != kNobodyWants && os().Fstat(fd_.get(), &st) == 0 &&
-      static_cast<uint64_t>(st.st_size) < want) {
-    return;
-  }
+  if (os().Fstat(fd_.get(), &st) == 0 && static_cast<uint64_t>(st.st_size) < want) return;
   record_->want.store(kNobodyWants, std::memory_order_seq_cst);
   WakeAll(&record_->word);
 }
 
 void File::AfterWrite(off_t offset, size_t n) {
+  // Again: while we wrote, the server may have taken a copy and the mark away.
+  if (changed_committed_.load(std::memory_order_relaxed)) record_->flags.fetch_or(kFileDirty);
   if (record_->hole.load(std::memory_order_acquire) != kNoHole && !append_) {
     off_t end = offset >= 0 ? offset + static_cast<off_t>(n) : os().Lseek(fd_.get(), 0, SEEK_CUR);
     NoteWritten(record_, static_cast<uint64_t>(end) - n, static_cast<uint64_t>(end));
@@ -452,6 +483,8 @@ Result<off_t> File::Seek(off_t offset, int whence) {
 
 Status File::Truncate(off_t size) {
   CAPIO_RETURN_IF_ERROR(BeforeChange(size, true));
+  // The position may lie beyond the end now.
+  seeked_.store(true, std::memory_order_relaxed);
   struct stat before = {};
   (void)os().Fstat(fd_.get(), &before);
   int error = os().Ftruncate(fd_.get(), size);
@@ -464,6 +497,7 @@ Status File::Truncate(off_t size) {
       uint64_t next = MakeStatus(GenerationOf(status) + 1, StateOf(status));
       if (record_->status.compare_exchange_weak(status, next)) break;
     }
+    WakeAll(&record_->word);
     if (uint64_t hole = record_->hole.load(); hole != kNoHole && static_cast<uint64_t>(size) <= hole) {
       record_->hole.store(kNoHole);
       record_->hole_end.store(0);
@@ -496,12 +530,12 @@ int File::status() const {
   FileState state = StateOf(record_->status.load(std::memory_order_acquire));
   if (state == kCommitted) bits |= static_cast<int>(CAPIO_FILE_COMMITTED);
   if (state == kFailed) bits |= static_cast<int>(CAPIO_FILE_FAILED);
-  if (fork_epoch_ != ForkEpoch()) bits |= static_cast<int>(CAPIO_FILE_BORROWED);
+  if (fork_epoch_.load() != ForkEpoch()) bits |= static_cast<int>(CAPIO_FILE_BORROWED);
   return bits;
 }
 
 Status File::Close(CloseKind kind, FdFate fate) {
-  bool borrowed = fork_epoch_ != ForkEpoch();
+  bool borrowed = fork_epoch_.load() != ForkEpoch();
   Status status;
   Fd probe;
   if (writer_ && !borrowed) {
@@ -516,7 +550,7 @@ Status File::Close(CloseKind kind, FdFate fate) {
       (void)session_->store().judge->Fail(record_, kFailureIo, session_->app(), ::getpid());
     }
     // Before the close is counted: a death in between leaves an open cell, which fails the file.
-    if (kind == CloseKind::kAbandoned) cell_->abandoned.fetch_add(1);
+    if (kind == CloseKind::kAbandoned) cell_.load()->abandoned.fetch_add(1);
   }
   if (fate != FdFate::kClose) {
     (void)fd_.release();
@@ -525,7 +559,7 @@ Status File::Close(CloseKind kind, FdFate fate) {
     if (error < 0) status = Status::Error(-error);
   }
   if (!writer_ || borrowed) return status;
-  cell_->word.fetch_add(1, std::memory_order_seq_cst);
+  cell_.load()->word.fetch_add(1, std::memory_order_seq_cst);
   if (session_->ended()) return status;
   // By termination nothing can be decided while we are alive.
   if (CommitOf(record_->rule.load()) == CommitRule::kOnClose) {

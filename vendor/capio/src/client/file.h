@@ -47,17 +47,17 @@ class File {
   Status CheckGeneration(uint64_t status);
   Status CountOpen();
   Status OwnAfterFork();
-  Status Restart();
+  Result<bool> Restart();
 
   std::shared_ptr<Session> session_;
   FileRecord* record_;
-  Cell* cell_ = nullptr;  // of a writer
+  std::atomic<Cell*> cell_{nullptr};  // of a writer
   Fd fd_;
   int flags_;
   bool writer_;
   bool append_;
-  uint64_t generation_;
-  uint64_t fork_epoch_;
+  std::atomic<uint64_t> generation_;
+  std::atomic<uint64_t> fork_epoch_;
   uint64_t forks_;
   std::atomic<uint64_t> delivered_{0};
   std::atomic<bool> seeked_{false};

@@ -5,13 +5,13 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "os/fork.h"
 #include "store/store.h"
 #include "wire/message.h"
 
@@ -27,11 +27,6 @@ struct SessionConfig {
   uint32_t await_server_ms = 2000;
   uint32_t flags = 0;  // CAPIO_SESSION_*
 };
-
-// Raised in every child by fork: what was made under another number belongs to the parent.
-uint64_t ForkEpoch();
-// Times this process has forked: a descriptor older than the last fork may live on in a child.
-uint64_t ForksDone();
 
 class Session {
  public:
@@ -70,8 +65,8 @@ class Session {
   Status SleepForPath(const std::string& relative, const Rule& rule, uint32_t prepared);
   // Sleeps until the file is final. Ok: committed.
   Status WaitForCommit(FileRecord* record);
-  // One bounded sleep until the file has `size` bytes or its state changes.
-  Status SleepForBytes(FileRecord* record, uint64_t size, int fd);
+  // One bounded sleep until the file has `size` bytes or its status is no longer this.
+  Status SleepForBytes(FileRecord* record, uint64_t status, uint64_t size, int fd);
   Status Failure(const FileRecord* record) const;
 
   // Evaluates a file and tells the server about what it has to do then.
@@ -102,6 +97,7 @@ class Session {
   bool IsRoot() const;
   void Send(const Message& message);
   Status CheckSameWorkflow() const;
+  Status StartServer() const;
   void ReviveServer();
 
   ThreadSlot* TakeThreadSlot();
@@ -125,7 +121,8 @@ class Session {
   std::atomic<bool> ended_{false};
   Fd socket_;
 
-  std::mutex mutex_;  // guards what follows; never held across a system call that can block
+  // Guards what follows and socket_; never held across a system call that can block.
+  ForkMutex mutex_{ForkMutex::kSessions};
   std::unordered_map<const FileRecord*, Cell*> cells_;
   std::vector<ThreadSlot*> idle_threads_;
   std::unordered_map<std::string, std::shared_ptr<const Rule>> rule_cache_;

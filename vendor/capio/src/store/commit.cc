@@ -26,11 +26,12 @@ Fate OutcomeOf(const Cell* cell) {
 
 Fate Judge::FateOf(uint32_t slot, uint32_t epoch) const {
   const Client& client = segment_->header().clients[slot];
-  uint32_t flags = client.flags.load(std::memory_order_acquire);
   if (client.epoch.load(std::memory_order_acquire) != epoch) return Fate::kSettled;
   if (locks_->Held(slot)) return Fate::kAlive;
   // The announcement was made before the lock was let go: read it again now that it is free.
-  flags = client.flags.load(std::memory_order_acquire);
+  uint32_t flags = client.flags.load(std::memory_order_acquire);
+  // Settled meanwhile, the flags may be the next tenant's.
+  if (client.epoch.load(std::memory_order_acquire) != epoch) return Fate::kSettled;
   if ((flags & kClientBad) != 0) return Fate::kBad;
   return (flags & kClientClean) != 0 ? Fate::kClean : Fate::kDied;
 }
@@ -67,23 +68,20 @@ uint32_t Judge::BadEnd(uint32_t app) const {
 Standing Judge::StandingOf(uint32_t app, int32_t* failed_pid) const {
   const App& entry = segment_->header().apps[app];
   if (Running(app)) return Standing::kRunning;
+  // Ended, but perhaps no server has settled it yet.
+  if (uint32_t slot = BadEnd(app); slot != 0) {
+    *failed_pid = segment_->header().clients[slot].pid.load();
+    return Standing::kFailed;
+  }
   switch (entry.outcome.load(std::memory_order_acquire)) {
     case kAppNotStarted:
       return Standing::kNotStarted;
     case kAppFailed:
       *failed_pid = entry.failed_pid.load();
       return Standing::kFailed;
-    case kAppEnded:
-      return Standing::kEnded;
     default:
-      break;
+      return Standing::kEnded;
   }
-  // Ended, but no server has settled it yet.
-  if (uint32_t slot = BadEnd(app); slot != 0) {
-    *failed_pid = segment_->header().clients[slot].pid.load();
-    return Standing::kFailed;
-  }
-  return Standing::kEnded;
 }
 
 bool Judge::BeingCreated(std::string_view name, bool* dead, uint32_t* slot) const {
@@ -120,7 +118,17 @@ Judge::Opinion Judge::WeighOwnerless(const FileRecord* record) const {
   if (BeingCreated(segment_->Name(record->name.load(std::memory_order_acquire)), &dead, &slot)) {
     return dead ? FailureBy(slot, Fate::kDied) : Opinion{};
   }
+  // Its maker may have counted itself in between the look at the cells and this one.
+  if (Owned(record)) return Weigh(record);
   return {Verdict::kProbe, kFailureNone, kNoApp, 0};
+}
+
+bool Judge::Owned(const FileRecord* record) const {
+  bool owned = false;
+  records_->ForEachCell(record, [&](const Cell* cell) {
+    if (OpensOf(cell->word.load(std::memory_order_acquire)) > 0) owned = true;
+  });
+  return owned;
 }
 
 Judge::Opinion Judge::Weigh(const FileRecord* record) const {
@@ -128,30 +136,33 @@ Judge::Opinion Judge::Weigh(const FileRecord* record) const {
   bool on_close = CommitOf(rule) == CommitRule::kOnClose;
   uint64_t counted = 0;
   bool open_now = false;
+  bool probe = (record->flags.load(std::memory_order_acquire) & kFileNeedsProbe) != 0;
   bool owned = false;
   std::vector<uint32_t> apps;
   Opinion failure;
   records_->ForEachCell(record, [&](const Cell* cell) {
-    uint64_t word = cell->word.load(std::memory_order_acquire);
-    uint32_t opens = OpensOf(word);
-    uint32_t closes = ClosesOf(word);
-    if (opens == 0) return;
+    if (OpensOf(cell->word.load(std::memory_order_acquire)) == 0) return;
     owned = true;
     if (std::find(apps.begin(), apps.end(), cell->app) == apps.end()) apps.push_back(cell->app);
     uint32_t outcome = cell->outcome.load(std::memory_order_acquire);
     Fate fate = Fate::kSettled;
     if (outcome == kCellLive) fate = FateOf(cell->slot, cell->epoch);
     if (fate == Fate::kSettled) fate = OutcomeOf(cell);
+    // After the fate, so that the cell of a client that is no more is final; and abandoned after the word, since a
+    // client raises it first.
+    uint64_t word = cell->word.load(std::memory_order_acquire);
+    uint32_t opens = OpensOf(word);
+    uint32_t closes = ClosesOf(word);
     uint32_t abandoned = cell->abandoned.load(std::memory_order_acquire);
     switch (fate) {
       case Fate::kAlive:
-        // Read again: closes and death may have come between the two looks.
-        word = cell->word.load(std::memory_order_acquire);
-        if (OpensOf(word) > ClosesOf(word)) open_now = true;
-        counted += ClosesOf(word) - std::min(ClosesOf(word), abandoned);
+        if (opens > closes) open_now = true;
+        counted += closes - std::min(closes, abandoned);
         break;
       case Fate::kClean:
         counted += opens;  // what was still open was closed by the process's end
+        // Never closed, it may live on in a child by fork.
+        if (opens > closes) probe = true;
         break;
       case Fate::kBad:
       case Fate::kDied:
@@ -171,13 +182,16 @@ Judge::Opinion Judge::Weigh(const FileRecord* record) const {
   if (failure.verdict == Verdict::kFail) return failure;
   if (!owned) return WeighOwnerless(record);
   if (open_now) return {};
-  bool probe = (record->flags.load(std::memory_order_acquire) & kFileNeedsProbe) != 0;
   Opinion yes{probe ? Verdict::kProbe : Verdict::kCommit, kFailureNone, kNoApp, 0};
   if (on_close && counted >= std::max(1u, record->close_count.load())) return yes;
   for (uint32_t app : apps) {
     if (Running(app)) return {};
     if (uint32_t slot = BadEnd(app); slot != 0) {
       return FailureBy(slot, FateOf(slot, segment_->header().clients[slot].epoch.load()));
+    }
+    int32_t pid = 0;
+    if (StandingOf(app, &pid) == Standing::kFailed) {
+      return {Verdict::kFail, kFailureBadEnd, app, pid};
     }
   }
   return on_close ? Opinion{} : yes;

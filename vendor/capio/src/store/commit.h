@@ -52,6 +52,7 @@ class Judge {
   };
   Opinion Weigh(const FileRecord* record) const;
   Opinion WeighOwnerless(const FileRecord* record) const;
+  bool Owned(const FileRecord* record) const;
   Opinion FailureBy(uint32_t slot, Fate fate) const;
 
   Segment* segment_;

@@ -12,7 +12,7 @@
 namespace capio {
 
 constexpr uint64_t kSegmentMagic = 0x31474553'4f495041;  // "APIOSEG1"
-constexpr uint32_t kLayoutVersion = 1;
+constexpr uint32_t kLayoutVersion = 2;
 constexpr uint32_t kMaxClients = 1024;  // slot 0 is the server's
 constexpr uint32_t kMaxApps = 256;
 constexpr uint32_t kFileBuckets = 1u << 15;
@@ -47,7 +47,7 @@ struct Client {
 
 // What one thread of a client is about; single writer, reused by other threads of the same client.
 enum ThreadActivity : uint32_t { kIdle = 0, kOpening = 1, kWaitingPath = 2, kWaitingCommit = 3, kWaitingBytes = 4 };
-constexpr uint32_t kThreadNameMax = 424;
+constexpr uint32_t kThreadNameMax = 4096;
 struct ThreadSlot {
   std::atomic<uint64_t> next;
   std::atomic<uint32_t> activity;
@@ -72,6 +72,7 @@ struct App {
   std::atomic<uint32_t> outcome;
   std::atomic<int32_t> failed_pid;
   std::atomic<uint32_t> declared;  // named in the CAPIO-CL file
+  std::atomic<uint64_t> key;       // hash of the name, never 0: claims the entry; the name itself is for people
   char name[kAppNameMax];
 };
 
@@ -106,6 +107,8 @@ struct FileRecord {
   std::atomic<uint32_t> flags;
   std::atomic<uint32_t> rule;         // CommitRule | FireRule << 8 | declared << 16
   std::atomic<uint32_t> close_count;
+  std::atomic<uint32_t> gaps;         // raised with every new hole
+  uint32_t reserved;
 };
 
 // size bytes of text follow.

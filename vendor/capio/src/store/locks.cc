@@ -2,7 +2,45 @@
 
 #include <unistd.h>
 
+#include <unordered_set>
+
+#include "os/fork.h"
+
 namespace capio {
+namespace {
+
+// All of the process, so that a child by fork forgets what only its parent holds.
+struct Known {
+  ForkMutex mutex{ForkMutex::kLeaf};
+  std::unordered_set<SlotLocks*> locks;
+};
+Known& AllLocks() {
+  static auto* known = new Known;
+  return *known;
+}
+
+}  // namespace
+
+// When the library is loaded, since it must not happen while a ForkMutex is held.
+const bool SlotLocks::fork_hook_ = [] {
+  (void)AllLocks();
+  CallAfterForkInChild(&SlotLocks::AfterFork);
+  return true;
+}();
+
+SlotLocks::SlotLocks(Fd fd) : fd_(std::move(fd)) {
+  ForkGuard guard(AllLocks().mutex);
+  AllLocks().locks.insert(this);
+}
+
+SlotLocks::~SlotLocks() {
+  ForkGuard guard(AllLocks().mutex);
+  AllLocks().locks.erase(this);
+}
+
+void SlotLocks::AfterFork() {
+  for (SlotLocks* locks : AllLocks().locks) locks->ForgetAll();
+}
 
 bool SlotLocks::Take(uint32_t slot) {
   bool expected = false;

@@ -16,7 +16,10 @@ namespace capio {
 // One per process and store: closing any other descriptor of the file would drop the process's locks.
 class SlotLocks {
  public:
-  explicit SlotLocks(Fd fd) : fd_(std::move(fd)) {}
+  explicit SlotLocks(Fd fd);
+  ~SlotLocks();
+  SlotLocks(const SlotLocks&) = delete;
+  SlotLocks& operator=(const SlotLocks&) = delete;
 
   // Takes a slot for this process. False if another process, or another session of this one, has it.
   bool Take(uint32_t slot);
@@ -27,12 +30,15 @@ class SlotLocks {
   // Alive in any process, this one included. *pid, if given: the holder as seen here, 0 if not visible.
   bool Held(uint32_t slot, pid_t* pid = nullptr) const;
   bool HeldHere(uint32_t slot) const { return here_[slot].load(std::memory_order_acquire); }
-  // After fork, in the child: the parent's locks are not ours.
-  void ForgetAll();
 
   int fd() const { return fd_.get(); }
 
  private:
+  // After fork, in the child: the parent's locks are not ours.
+  void ForgetAll();
+  static void AfterFork();
+  static const bool fork_hook_;
+
   Fd fd_;
   // The kernel shows a process's own locks as free to itself.
   std::array<std::atomic<bool>, kMaxClients> here_ = {};

@@ -108,6 +108,7 @@ WaitWord* Records::PathWord(std::string_view relative) {
 
 void NoteGap(FileRecord* record, uint64_t size, uint64_t start) {
   if (start <= size) return;
+  record->gaps.fetch_add(1);
   uint64_t none = kNoHole;
   // The end first: a reader that sees the hole may look for its end.
   uint64_t end = record->hole_end.load();

@@ -6,20 +6,29 @@
 #include <unistd.h>
 
 #include <map>
-#include <mutex>
 
+#include "os/fork.h"
 #include "os/paths.h"
 #include "rules/rule_image.h"
 
 namespace capio {
 namespace {
 
-// Stores open in this process, by directory.
-std::mutex open_stores_mutex;
-std::map<std::pair<dev_t, ino_t>, std::weak_ptr<Store>>& OpenStores() {
-  static auto* stores = new std::map<std::pair<dev_t, ino_t>, std::weak_ptr<Store>>;
-  return *stores;
+// Stores open in this process, by directory, with the number of shared_ptrs handed out. A store is closed under the
+// mutex: who opens it anew must not find the old descriptor of `locks` still to be closed.
+struct OpenStore {
+  Store* store = nullptr;
+  int users = 0;
+};
+struct OpenStores {
+  ForkMutex mutex{ForkMutex::kStores};
+  std::map<std::pair<dev_t, ino_t>, OpenStore> stores;
+};
+OpenStores& AllStores() {
+  static auto* all = new OpenStores;
+  return *all;
 }
+[[maybe_unused]] const OpenStores& made_at_load = AllStores();
 
 Result<Fd> OpenDir(int at, const char* path) {
   Fd fd(os().OpenAt(at, path, O_RDONLY | O_DIRECTORY, 0));
@@ -40,8 +49,13 @@ void SweepLeftovers(const std::string& base) {
     if (entry.name.rfind(".new-", 0) != 0 && entry.name.rfind(".gone-", 0) != 0) continue;
     std::string path = base + "/" + entry.name;
     Fd locks(os().OpenAt(AT_FDCWD, (path + "/locks").c_str(), O_RDWR, 0));
-    // Without locks it is still being made, or all but removed.
-    if (!locks.valid() || os().TryLock(locks.get(), 0, 1) < 0) continue;
+    if (!locks.valid()) {
+      // All but removed; or just being made, which then starts over.
+      (void)os().UnlinkAt(AT_FDCWD, path.c_str(), AT_REMOVEDIR);
+      if (entry.name[1] == 'g') (void)RemoveTree(AT_FDCWD, path.c_str());
+      continue;
+    }
+    if (os().TryLock(locks.get(), 0, 1) < 0) continue;
     (void)RemoveTree(AT_FDCWD, path.c_str());
   }
 }
@@ -77,6 +91,12 @@ Result<std::string> Store::Base() {
                                     "set CAPIO_STORE to another place");
   }
   return base;
+}
+
+Store::~Store() {
+  if (unpublished_.empty()) return;
+  (void)RemoveTree(AT_FDCWD, unpublished_.c_str());
+  (void)os().UnlinkAt(AT_FDCWD, std::string(path, 0, path.rfind('/')).c_str(), AT_REMOVEDIR);
 }
 
 Status Store::OpenParts() {
@@ -120,10 +140,10 @@ Result<std::shared_ptr<Store>> Store::Open(const std::string& workflow) {
   struct stat st = {};
   if (int error = os().Fstat(dir->get(), &st); error < 0) return Status::Error(-error);
   // Held while opening: two threads must not open `locks` twice.
-  std::lock_guard<std::mutex> guard(open_stores_mutex);
-  auto& known = OpenStores()[{st.st_dev, st.st_ino}];
-  if (auto store = known.lock(); store != nullptr && store->Linked()) return store;
-  std::shared_ptr<Store> store(new Store);
+  ForkGuard guard(AllStores().mutex);
+  auto known = AllStores().stores.find({st.st_dev, st.st_ino});
+  if (known != AllStores().stores.end()) return Share(&known->second);
+  std::unique_ptr<Store> store(new Store);
   store->path = path;
   store->workflow = workflow;
   store->dir = dir.take();
@@ -131,16 +151,25 @@ Result<std::shared_ptr<Store>> Store::Open(const std::string& workflow) {
   if (!locks.valid()) return Status::Error(-locks.get());
   store->locks = std::make_unique<SlotLocks>(std::move(locks));
   CAPIO_RETURN_IF_ERROR(store->OpenParts());
-  known = store;
-  return store;
+  return Register(std::move(store));
 }
 
-Store::~Store() {
-  if (dir_stat_.st_ino == 0) return;
-  std::lock_guard<std::mutex> guard(open_stores_mutex);
-  auto& stores = OpenStores();
-  auto it = stores.find({dir_stat_.st_dev, dir_stat_.st_ino});
-  if (it != stores.end() && it->second.expired()) stores.erase(it);
+std::shared_ptr<Store> Store::Register(std::unique_ptr<Store> store) {
+  OpenStore& entry = AllStores().stores[{store->dir_stat_.st_dev, store->dir_stat_.st_ino}];
+  entry.store = store.release();
+  return Share(&entry);
+}
+
+std::shared_ptr<Store> Store::Share(void* open_store) {
+  auto* entry = static_cast<OpenStore*>(open_store);
+  ++entry->users;
+  return {entry->store, [](Store* store) {
+            ForkGuard guard(AllStores().mutex);
+            auto it = AllStores().stores.find({store->dir_stat_.st_dev, store->dir_stat_.st_ino});
+            if (--it->second.users > 0) return;
+            AllStores().stores.erase(it);
+            delete store;
+          }};
 }
 
 bool Store::Linked() const {
@@ -186,11 +215,13 @@ Result<std::shared_ptr<Store>> Store::Create(const std::string& workflow, const 
   auto base = Base();
   if (!base.ok()) return base.status();
   SweepLeftovers(*base);
-  std::shared_ptr<Store> store(new Store);
+  std::unique_ptr<Store> store(new Store);
   store->workflow = workflow;
   store->path = *base + "/" + EncodeName(workflow);
   std::string made = *base + "/.new-" + std::to_string(os().Random());
   if (int error = os().MkdirAt(AT_FDCWD, made.c_str(), 0700); error < 0) {
+    // The last server of another workflow takes the common directory with it.
+    if (error == -ENOENT) return Status::Error(EAGAIN);
     return WithPath(Status::Error(-error), "cannot make", made);
   }
   store->unpublished_ = made;
@@ -202,7 +233,7 @@ Result<std::shared_ptr<Store>> Store::Create(const std::string& workflow, const 
     Fd locks(os().OpenAt(at, "locks", O_RDWR | O_CREAT | O_EXCL, 0600));
     if (!locks.valid()) return Status::Error(-locks.get());
     store->locks = std::make_unique<SlotLocks>(std::move(locks));
-    if (!store->locks->Take(0)) return Status::Error(EBUSY);
+    if (!store->locks->Take(0)) return Status::Error(ESTALE);
     for (auto [part, name] :
          {std::pair{&store->tree, "tree"}, std::pair{&store->scratch, "scratch"}}) {
       if (int error = os().MkdirAt(at, name, 0700); error < 0) return Status::Error(-error);
@@ -218,10 +249,12 @@ Result<std::shared_ptr<Store>> Store::Create(const std::string& workflow, const 
     return store->Listen();
   };
   if (Status s = fill(); !s.ok()) {
-    (void)RemoveTree(AT_FDCWD, made.c_str());
-    return WithPath(s, "cannot make a store in", *base);
+    // Another server took it for the leftover of a killed one, or CAPIO_DIR has gone.
+    bool swept = s.code() == ESTALE || (s.code() == ENOENT && *s.text() == '\0');
+    return swept ? Status::Error(EAGAIN) : WithPath(s, "cannot make a store in", *base);
   }
-  return store;
+  ForkGuard guard(AllStores().mutex);
+  return Register(std::move(store));
 }
 
 Status Store::Publish() {
@@ -230,7 +263,6 @@ Status Store::Publish() {
     unpublished_.clear();
     return Status::Ok();
   }
-  (void)RemoveTree(AT_FDCWD, unpublished_.c_str());
   if (error == -ENOTEMPTY) error = -EEXIST;
   return Status::Error(-error);
 }
@@ -270,26 +302,17 @@ Result<uint32_t> Store::AppIndex(std::string_view name) {
     return Status::Error(EINVAL, "an app name must have 1 to " + std::to_string(kAppNameMax - 1) +
                                      " bytes");
   }
+  // The key decides, so that two processes that come with the same new name at once get the same entry.
+  uint64_t key = HashString(name) | 1;
   for (uint32_t index = 0; index < kMaxApps; ++index) {
     App& app = segment->header().apps[index];
-    uint32_t state = app.state.load(std::memory_order_acquire);
-    if (state == kAppNamed) {
-      if (name == app.name) return index;
-      continue;
-    }
-    // A claimed entry whose claimer died stays unused: entries are plenty, and taking it over would race.
-    if (state != kAppFree || !app.state.compare_exchange_strong(state, kAppClaimed)) {
-      if (app.state.load(std::memory_order_acquire) == kAppNamed && name == app.name) return index;
-      continue;
-    }
-    memcpy(app.name, name.data(), name.size());
-    app.state.store(kAppNamed, std::memory_order_release);
-    // Two processes may have claimed the same name at once: the lower entry is the app.
-    for (uint32_t lower = 0; lower < index; ++lower) {
-      App& other = segment->header().apps[lower];
-      if (other.state.load(std::memory_order_acquire) == kAppNamed && name == other.name) {
-        return lower;
-      }
+    uint64_t found = app.key.load(std::memory_order_acquire);
+    if (found == 0 && app.key.compare_exchange_strong(found, key)) found = key;
+    if (found != key) continue;
+    uint32_t state = kAppFree;
+    if (app.state.compare_exchange_strong(state, kAppClaimed)) {
+      memcpy(app.name, name.data(), name.size());
+      app.state.store(kAppNamed, std::memory_order_release);
     }
     return index;
   }

@@ -34,17 +34,18 @@ class Store {
   // shared, since closing a second descriptor of `locks` would drop the slots held through the first.
   static Result<std::shared_ptr<Store>> Open(const std::string& workflow);
 
-  // For servers. A new store, with slot 0 held and a listening socket, not yet under its name.
+  // For servers. A new store, with slot 0 held and a listening socket, not yet under its name. EAGAIN: others got in
+  // the way.
   static Result<std::shared_ptr<Store>> Create(const std::string& workflow,
                                                const SegmentSpec& spec);
-  // Puts it under its name. EEXIST if another server was faster: the new one is removed.
+  // Puts it under its name. EEXIST if another server was faster.
   Status Publish();
   // Takes over a store whose server is gone. EBUSY if it is not gone.
   static Result<std::shared_ptr<Store>> Adopt(const std::string& workflow);
   // Unlinks everything, if no client is alive (EBUSY).
   Status Remove();
 
-  ~Store();
+  ~Store();  // what was never published is removed
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;
 
@@ -80,6 +81,9 @@ class Store {
 
  private:
   Store() = default;
+  // Both with the mutex of the open stores held.
+  static std::shared_ptr<Store> Register(std::unique_ptr<Store> store);
+  static std::shared_ptr<Store> Share(void* open_store);
   Status OpenParts();
   Status Assemble(std::unique_ptr<Segment> control);
   Status Listen();

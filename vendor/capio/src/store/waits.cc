@@ -3,6 +3,7 @@
 #include <array>
 #include <atomic>
 
+#include "os/fork.h"
 #include "os/os.h"
 
 namespace capio {
@@ -61,6 +62,14 @@ void CancelWaits(bool on) {
     if (WaitWord* word = entry.load(); word != nullptr) WakeAll(word);
   }
 }
+
+// The parent's sleepers are not ours.
+const bool fork_hook = [] {
+  CallAfterForkInChild([] {
+    for (auto& entry : sleeping) entry.store(nullptr);
+  });
+  return true;
+}();
 
 bool WaitsCancelled() { return cancelled.load(std::memory_order_relaxed); }
 
