@@ -96,6 +96,7 @@ class Os {
   virtual int PidfdOpen(pid_t pid);
   virtual int InotifyInit();
   virtual int InotifyAdd(int fd, const char* path, uint32_t mask);
+  virtual int InotifyRemove(int fd, int watch);
   virtual int SignalFd(const sigset_t& signals);
   virtual int CloseRange(unsigned first, unsigned last);
 

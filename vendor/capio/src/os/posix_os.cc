@@ -271,6 +271,7 @@ int Os::InotifyInit() { return Check(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
 int Os::InotifyAdd(int fd, const char* path, uint32_t mask) {
   return Check(::inotify_add_watch(fd, path, mask));
 }
+int Os::InotifyRemove(int fd, int watch) { return Check(::inotify_rm_watch(fd, watch)); }
 int Os::SignalFd(const sigset_t& signals) {
   return Check(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
 }

@@ -9,7 +9,8 @@ namespace capio {
 namespace {
 
 Status CopyTo(Store* store, int source, const struct stat& st, const std::string& temporary) {
-  Fd copy(os().OpenAt(store->real.get(), temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600));
+  Fd copy(os().OpenAt(store->real.get(), temporary.c_str(),
+                      O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
   if (!copy.valid()) return Status::Error(-copy.get());
   CAPIO_RETURN_IF_ERROR(CopyBytes(source, copy.get()));
   if (int error = os().Fchmod(copy.get(), st.st_mode & 07777); error < 0) {
@@ -19,6 +20,11 @@ Status CopyTo(Store* store, int source, const struct stat& st, const std::string
   (void)os().Futimens(copy.get(), times);
   if (int error = os().Fsync(copy.get()); error < 0) return Status::Error(-error);
   return Status::Ok();
+}
+
+bool StillNamed(Store* store, const FileRecord* record, const std::string& name) {
+  struct stat st = {};
+  return store->records->NameOf(record) == name && store->layers->InTree(name, &st);
 }
 
 }  // namespace
@@ -54,8 +60,10 @@ PersistOutcome PersistFile(Store* store, PersistTask task) {
   std::string parent(ParentOf(t.to));
   outcome.status = PersistDirectories(store, parent);
   if (!outcome.status.ok()) return outcome;
-  std::string temporary =
-      (parent.empty() ? "" : parent + "/") + ".capio-" + std::to_string(os().Random()) + ".tmp";
+  // The same name whenever this file is written: who takes over from a killed server writes over its leftover.
+  std::string temporary = (parent.empty() ? "" : parent + "/") + ".capio-" +
+                          std::to_string(store->segment->header().control_id) + "-" +
+                          std::to_string(store->records->OffsetOf(record)) + ".tmp";
   outcome.status = CopyTo(store, source.get(), st, temporary);
   bool same = record->status.load(std::memory_order_acquire) == status &&
               (record->flags.load() & kFileDirty) == 0 && store->records->NameOf(record) == t.name;
@@ -64,8 +72,13 @@ PersistOutcome PersistFile(Store* store, PersistTask task) {
     int error = os().RenameAt(store->real.get(), temporary.c_str(), store->real.get(), t.to.c_str());
     if (error < 0) {
       outcome.status = Status::Error(-error);
-    } else {
+    } else if (t.salvage || StillNamed(store, record, t.name)) {
       record->persisted.store(GenerationOf(status) + 1, std::memory_order_release);
+      return outcome;
+    } else {
+      // Renamed or removed at the last moment: what we have just put there is nobody's.
+      (void)os().UnlinkAt(store->real.get(), t.to.c_str(), 0);
+      outcome.superseded = true;
       return outcome;
     }
   }

@@ -76,17 +76,6 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
   spec.flags = (options.persist ? kPersistAll : 0u) | (options.resume ? kResume : 0u) |
                (options.silent ? kSilent : 0u);
   Workflow workflow;
-  if (!options.config_path.empty()) {
-    auto text = ReadAll(options.config_path);
-    if (!text.ok()) return text.status();
-    auto parsed =
-        ParseCapioCl(*text, options.config_path, spec.capio_dir, options.resolve_prefix);
-    if (!parsed.ok()) return parsed.status();
-    workflow = parsed.take();
-    spec.rules = SerialiseRules(workflow);
-    spec.config_hash = HashString(*text);
-    spec.flags |= kHasConfig;
-  }
   std::unique_ptr<Server> server(new Server(options));
   server->transport_ = transport.take();
   for (int attempt = 0; attempt < 16; ++attempt) {
@@ -97,7 +86,20 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
       return server;
     }
     if (adopted.code() != ENOENT) return adopted.status();
+    // An adopted store holds its rules; the file may have changed since.
+    if (!options.config_path.empty() && (spec.flags & kHasConfig) == 0) {
+      auto text = ReadAll(options.config_path);
+      if (!text.ok()) return text.status();
+      auto parsed =
+          ParseCapioCl(*text, options.config_path, spec.capio_dir, options.resolve_prefix);
+      if (!parsed.ok()) return parsed.status();
+      workflow = parsed.take();
+      spec.rules = SerialiseRules(workflow);
+      spec.config_hash = HashString(*text);
+      spec.flags |= kHasConfig;
+    }
     auto created = Store::Create(options.workflow, spec);
+    if (created.code() == EAGAIN) continue;
     if (!created.ok()) return created.status();
     for (const std::string& app : workflow.apps) {
       auto index = (*created)->AppIndex(app);
@@ -140,7 +142,6 @@ Status Server::Prepare(const ServerOptions& options, bool adopted) {
   Log(std::string(adopted ? "adopted" : "made") + " the store of workflow '" + options.workflow +
       "' on " + header.capio_dir);
   if (adopted) {
-    seen_client_ = true;
     for (uint32_t slot = 1; slot < header.slots_used.load(); ++slot) {
       if (header.clients[slot].state.load() != kSlotAttached) continue;
       Watch(slot);
@@ -171,6 +172,7 @@ void Server::Run() {
 
 int Server::NextTimeout(int wanted) const {
   int64_t timeout = wanted < 0 ? INT32_MAX : wanted;
+  if (closing_retry_ms_ > 0) timeout = std::min<int64_t>(timeout, closing_retry_ms_);
   const Header& header = store_->segment->header();
   uint32_t used = header.slots_used.load(std::memory_order_acquire);
   bool clients = false;
@@ -179,7 +181,7 @@ int Server::NextTimeout(int wanted) const {
     clients = true;
     if (pidfds_.count(slot) == 0) timeout = std::min<int64_t>(timeout, kSweepMs);
   }
-  if (!clients && !last_pass_ && (seen_client_ || options_.daemon)) {
+  if (!clients && !last_pass_ && closing_.empty() && (SeenClient() || options_.daemon)) {
     int64_t left = (idle_since_ + LingerNs() - os().MonotonicNs()) / 1'000'000 + 1;
     timeout = std::clamp<int64_t>(left, 0, timeout);
   }
@@ -189,7 +191,13 @@ int Server::NextTimeout(int wanted) const {
 bool Server::Step(int timeout_ms) {
   if (ended_) return false;
   struct epoll_event events[64];
-  int n = os().EpollWait(epoll_.get(), events, 64, stop_requested_ ? 0 : NextTimeout(timeout_ms));
+  bool stop_now = stop_requested_ && !last_pass_;
+  int n = os().EpollWait(epoll_.get(), events, 64, stop_now ? 0 : NextTimeout(timeout_ms));
+  if (n < 0 && n != -EINTR) {
+    Log(std::string("cannot wait for events: ") + strerror(-n) + "; another server will go on");
+    ended_ = true;
+    return false;
+  }
   for (int i = 0; i < n; ++i) {
     uint64_t id = events[i].data.u64;
     switch (id & kKindMask) {
@@ -222,7 +230,11 @@ bool Server::Step(int timeout_ms) {
         break;
     }
   }
-  if (n == 0) CheckAllSlots();
+  if (n == 0 && closing_retry_ms_ > 0) LookAtClosing();
+  if (int64_t now = os().MonotonicNs(); n == 0 || now - swept_ >= kSweepMs * INT64_C(1'000'000)) {
+    swept_ = now;
+    CheckAllSlots();
+  }
   uint32_t flags = store_->segment->header().flags.load(std::memory_order_acquire);
   if ((flags & kRescan) != 0) {
     store_->segment->header().flags.fetch_and(~uint32_t{kRescan});
@@ -276,16 +288,15 @@ void Server::Handle(uint64_t id, const Message& message) {
       if (message.slot == 0 || message.slot >= kMaxClients) return Drop(id);
       connection.slot = message.slot;
       connection.epoch = message.epoch;
-      seen_client_ = true;
       Watch(message.slot);
       break;
     case MessageType::kFile:
-      if (message.argument % 16 == 0 &&
-          store_->segment->Contains(message.argument, sizeof(FileRecord))) {
-        Look(store_->records->At(message.argument));
-      }
+      if (FileRecord* record = store_->records->AtIfRecord(message.argument)) Look(record);
       break;
     case MessageType::kBye:
+      if (message.slot == 0 || message.slot >= kMaxClients) return Drop(id);
+      connection.slot = message.slot;
+      connection.epoch = message.epoch;
       connection.bye = true;
       connection.wants_done = message.argument != 0;
       CheckSlot(connection.slot);
@@ -476,7 +487,29 @@ void Server::WatchClosing(FileRecord* record) {
   closing_[watch] = record;
   // The last writer may have closed before the watch was there.
   bool sealed = false;
-  if (store_->judge->Evaluate(record, -1, &sealed) == kCommitted && sealed) Look(record);
+  if (store_->judge->Evaluate(record, -1, &sealed) == kCommitted) {
+    (void)os().InotifyRemove(inotify_.get(), watch);
+    if (sealed) Look(record);
+  } else if (closing_retry_ms_ == 0) {
+    closing_retry_ms_ = kSweepMs;
+  }
+}
+
+// The kernel announces a close before it stops counting the writer, so the news may come a moment too early.
+void Server::LookAtClosing() {
+  std::set<FileRecord*> records;
+  for (auto& [watch, record] : closing_) records.insert(record);
+  bool left = false;
+  for (FileRecord* record : records) {
+    Look(record);
+    left |= StateOf(record->status.load(std::memory_order_acquire)) == kClosing;
+  }
+  if (left) {
+    closing_retry_ms_ = std::min(closing_retry_ms_ * 2, kSweepMs);
+    return;
+  }
+  closing_retry_ms_ = 0;
+  for (auto& [watch, record] : closing_) (void)os().InotifyRemove(inotify_.get(), watch);
 }
 
 void Server::OnInotify() {
@@ -492,15 +525,26 @@ void Server::OnInotify() {
       FileRecord* record = it->second;
       if ((event->mask & IN_IGNORED) != 0) {
         closing_.erase(it);
+        continue;
       }
       Look(record);
+      if (StateOf(record->status.load(std::memory_order_acquire)) == kClosing) {
+        closing_retry_ms_ = 1;
+      } else {
+        (void)os().InotifyRemove(inotify_.get(), event->wd);
+      }
     }
   }
 }
 
 void Server::Persist(FileRecord* record, const std::string& name, const std::string& to,
                      bool salvage) {
-  if (name.empty() || !queued_.insert(record).second) return;
+  if (name.empty()) return;
+  if (!queued_.insert(record).second) {
+    // What is being written may be what it was before.
+    again_.insert(record);
+    return;
+  }
   struct stat st = {};
   // Renamed over from outside: it lies in the real directory already.
   if (!store_->layers->InTree(name, &st)) {
@@ -514,18 +558,25 @@ void Server::OnPersisted() {
   uint64_t count = 0;
   (void)os().Read(persisted_event_.get(), &count, sizeof count);
   for (PersistOutcome& outcome : pool_->TakeOutcomes()) {
-    queued_.erase(outcome.task.record);
+    FileRecord* record = outcome.task.record;
+    queued_.erase(record);
+    bool again = again_.erase(record) > 0;
     if (!outcome.status.ok()) {
       Note("cannot write " + std::string(store_->segment->header().capio_dir) + "/" +
            outcome.task.to + ": " + strerror(outcome.status.code()) +
            "; its bytes stay in the store " + store_->path);
     } else if (!outcome.superseded) {
       ++written_files_;
-    } else if (!last_pass_) {
-      struct stat st = {};
-      if (store_->layers->InTree(store_->records->NameOf(outcome.task.record), &st)) {
-        Look(outcome.task.record);
-      }
+    }
+    if (!again && !outcome.superseded) continue;
+    std::string name = store_->records->NameOf(record);
+    struct stat st = {};
+    if (!store_->layers->InTree(name, &st)) continue;
+    if (!last_pass_) {
+      Look(record);
+    } else if (!AnyClient()) {
+      // Nobody changes it any more; while there are clients, the store stays.
+      LastLook(name, st);
     }
   }
 }
@@ -541,13 +592,17 @@ bool Server::AnyClient() const {
   return false;
 }
 
+bool Server::SeenClient() const { return store_->segment->header().slots_used.load() > 1; }
+
 bool Server::MayEnd() {
   if (stop_requested_) return true;
   if (AnyClient()) return false;
+  // Somebody who is no client, but has inherited a descriptor, still writes.
+  if (!closing_.empty()) return false;
   const Header& header = store_->segment->header();
   uint32_t flags = header.flags.load(std::memory_order_acquire);
   bool waited = os().MonotonicNs() - idle_since_ >= LingerNs();
-  if (!seen_client_) return waited && options_.daemon;
+  if (!SeenClient()) return waited && options_.daemon;
   if ((flags & kTeardown) == 0) return waited;
   if ((flags & kHasConfig) == 0) return true;
   for (const App& app : header.apps) {
@@ -560,9 +615,10 @@ bool Server::MayEnd() {
 }
 
 void Server::StartLastPass() {
-  last_pass_ = true;
   CheckAllSlots();
   LookAtAll();
+  if (!stop_requested_ && !closing_.empty()) return;
+  last_pass_ = true;
   LastPassOver("");
 }
 
@@ -643,7 +699,7 @@ void Server::Finish() {
   last_pass_ = false;
   if (AnyClient()) {
     // Told to stop while clients live: they go on, and the next server adopts the store.
-    Log("ends; its clients go on");
+    if (stop_requested_) Log("ends; its clients go on");
     ended_ = stop_requested_;
     return;
   }

@@ -69,9 +69,11 @@ class Server {
   void Look(FileRecord* record);
   void LookAtAll();
   void WatchClosing(FileRecord* record);
+  void LookAtClosing();
   void Persist(FileRecord* record, const std::string& name, const std::string& to, bool salvage);
 
   bool AnyClient() const;
+  bool SeenClient() const;
   bool MayEnd();
   void StartLastPass();
   void LastPassOver(const std::string& directory);
@@ -96,9 +98,11 @@ class Server {
   std::map<uint32_t, Fd> pidfds_;        // slot -> pidfd of its process
   std::map<int, FileRecord*> closing_;   // inotify watch -> file whose last writer has yet to close
   std::set<FileRecord*> queued_;         // handed to the pool
+  std::set<FileRecord*> again_;          // to be looked at once the pool is done with them
+  int closing_retry_ms_ = 0;             // when to ask again for the writers of closing_; 0: no need
+  int64_t swept_ = 0;
   std::vector<std::string> notes_;       // for the user, not yet delivered
   int64_t idle_since_ = 0;
-  bool seen_client_ = false;
   bool stop_requested_ = false;
   bool last_pass_ = false;  // the final writing back is under way
   bool ended_ = false;

@@ -189,7 +189,11 @@ Status Layers::Rmdir(const std::string& path) {
 
 Status Layers::Unlink(const std::string& path) {
   int below = os().UnlinkAt(real_, At(path), 0);
-  if (below < 0 && below != -ENOENT && below != -ENOTDIR) return Status::Error(-below);
+  struct stat st = {};
+  // A file system that may not be written to says so even of what is not there.
+  if (below < 0 && below != -ENOENT && below != -ENOTDIR && InReal(path, &st)) {
+    return Status::Error(-below);
+  }
   int top = os().UnlinkAt(tree_, At(path), 0);
   if ((top == -ENOENT || top == -ENOTDIR) && below == 0) return Status::Ok();
   return top < 0 ? Status::Error(-top) : Status::Ok();
@@ -225,8 +229,9 @@ Status Layers::Rename(const std::string& from, const std::string& to) {
       if (S_ISDIR(real_from.st_mode)) return Status::Error(EXDEV);
       CAPIO_RETURN_IF_ERROR(CopyUp(from));
       in_tree = true;
-      error = os().UnlinkAt(real_, from.c_str(), 0);
     }
+    // The tree's file takes the new name; the one below must not come to light under the old one.
+    if (error == -ENOENT && in_tree) error = os().UnlinkAt(real_, from.c_str(), 0);
     if (error < 0 && !(in_tree && error == -ENOENT)) return Status::Error(-error);
   }
   if (!in_tree) {

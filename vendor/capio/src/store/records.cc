@@ -39,6 +39,12 @@ FileRecord* Records::Find(const FileIdentity& id) {
   return nullptr;
 }
 
+FileRecord* Records::AtIfRecord(uint64_t offset) {
+  if (offset % 16 != 0 || !segment_->Contains(offset, sizeof(FileRecord))) return nullptr;
+  FileRecord* record = At(offset);
+  return Find({record->dev, record->ino, record->incarnation}) == record ? record : nullptr;
+}
+
 Result<FileRecord*> Records::FindOrCreate(const FileIdentity& id, std::string_view name,
                                           const Rule& rule, bool* created) {
   *created = false;

@@ -31,6 +31,9 @@ class Records {
   uint64_t OffsetOf(const FileRecord* record) const { return segment_->OffsetOf(record); }
   FileRecord* At(uint64_t offset) { return segment_->At<FileRecord>(offset); }
 
+  // The record at an offset that another process has sent; null if there is none.
+  FileRecord* AtIfRecord(uint64_t offset);
+
   // A cell of (slot, epoch, app), linked to the file and to the client.
   Result<Cell*> AddCell(FileRecord* record, uint32_t slot, uint32_t epoch, uint32_t app);
 
