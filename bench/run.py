@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -195,13 +196,14 @@ def attach(directory: Path) -> float:
     return float(done.stdout)
 
 
+PEER_NAMES = {"start": "attach, with server start", "small": "new file of 100 B", "write": "write 64 MiB"}
 PEER_CODE = """
 import os, sys, time
 from pycapio import CapioContext
 directory, kind = sys.argv[1], sys.argv[2]
 def start():
     pass
-context = CapioContext(capio_dir=directory, app_name="a", workflow_name="bench%d" % os.getpid())
+context = CapioContext(capio_dir=directory, app_name="a", workflow_name=sys.argv[2])
 begin = time.perf_counter()
 context(start)()
 print("start", time.perf_counter() - begin, flush=True)
@@ -220,15 +222,19 @@ def big():
 begin = time.perf_counter()
 context(big)()
 print("write", time.perf_counter() - begin, flush=True)
-os._exit(0)
+os.killpg(0, 9)  # its exit may hang
 """
 
 
 def peer(python: str, directory: Path) -> dict[str, float]:
     """What the other implementation gave before the time limit."""
+    workflow = f"bench{os.getpid()}"
     process = subprocess.Popen(
-        [python, "-c", PEER_CODE, os.fspath(directory), "x"],
+        [python, "-c", PEER_CODE, os.fspath(directory), workflow],
         stdout=subprocess.PIPE,
+        cwd="/",  # not beside our own package
+        # It looks for its server on PATH.
+        env=os.environ | {"PATH": f"{os.path.dirname(python)}:{os.environ['PATH']}"},
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
@@ -236,9 +242,12 @@ def peer(python: str, directory: Path) -> dict[str, float]:
     try:
         out, _ = process.communicate(timeout=PEER_LIMIT)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
+        os.killpg(process.pid, signal.SIGKILL)
         out, _ = process.communicate()
-    return {name: float(value) for name, value in (line.split() for line in out.splitlines())}
+    for left in Path("/dev/shm").glob(f"*{workflow}*"):
+        left.unlink(missing_ok=True)
+    rows = [line.split() for line in out.splitlines()]
+    return {row[0]: float(row[1]) for row in rows if len(row) == 2 and row[0] in PEER_NAMES}
 
 
 def shown(seconds: float, unit: str) -> str:
@@ -290,7 +299,7 @@ def main() -> int:
         if arguments.peer:
             print("\nPyCAPIO 0.0.2, one run, at most a minute:")
             for name, seconds in peer(arguments.peer, managed).items():
-                print(f"  {name:38}{shown(seconds, 'us' if name == 'small' else 's')}")
+                print(f"  {PEER_NAMES[name]:38}{shown(seconds, 'us' if name == 'small' else 's')}")
     finally:
         shutil.rmtree(base, ignore_errors=True)
     if arguments.json:
