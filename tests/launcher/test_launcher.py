@@ -295,6 +295,21 @@ def test_sigint_in_a_module(place: Place) -> None:
     assert actual.returncode == expected.returncode
 
 
+@pytest.mark.parametrize("script", ["wait_in_main.py", "wait_in_pool.py"])
+def test_sigint_while_waiting_for_a_file(place: Place, script: str) -> None:
+    place.env.update(CAPIO_WAIT_WARN="0.1", CAPIO_LINGER="0")
+    options = ["--app-name", "consumer", "--capio-cl", "wait.json"]
+    process = place.start([*LAUNCHER, *options, script])
+    assert process.stderr is not None
+    waiting = process.stderr.readline()  # comes from inside the wait
+    process.send_signal(signal.SIGINT)
+    result = finish(process)
+    assert "never.txt" in waiting and "producer" in waiting
+    assert result.returncode == -signal.SIGINT
+    assert result.stderr.rstrip().endswith("KeyboardInterrupt")
+    assert "_runner.py" not in result.stderr and "__main__.py" not in result.stderr
+
+
 def test_status_seen_by_a_shell(place: Place) -> None:
     script = '"$@"; echo "status $?"'
     for words in (["kill_self.py", "SIGTERM"], ["interrupt.py"], ["exit_with.py", "300"]):
