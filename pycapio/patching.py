@@ -230,7 +230,7 @@ class Patcher:
 
     def _enter(self, pin: bool) -> None:
         me = threading.get_ident()
-        counted = False
+        counted = mine = False
         try:
             with self._lock:
                 while self._busy is not None and self._busy != me:
@@ -240,12 +240,16 @@ class Patcher:
                 else:
                     self._users += 1
                 counted = True
-                # In the middle of this thread's own transition, which takes the count into
-                # account before it ends: a finalizer ran, or code of an owner.
-                if self._busy == me:
+                # In the middle of this thread's own transition, which looks at the count again
+                # before it ends: a finalizer ran, or code of an owner.
+                if self._busy == me or self._active:
                     return
+                mine = True
+                self._busy = me
             self._settle()
         except BaseException:
+            if mine:
+                self._end_transition()
             if counted:
                 with self._lock:
                     if pin:
@@ -256,42 +260,42 @@ class Patcher:
             raise
 
     def _leave(self) -> None:
-        with self._lock:
-            # Whoever is in a transition looks at the count again before ending it.
-            if self._users or self._pinned or not self._active or self._busy is not None:
-                return
-        self._settle()
-
-    def _settle(self) -> None:
-        """Patch or restore until the state is the one that the count asks for."""
         mine = False
         try:
             with self._lock:
-                if self._busy is not None:  # came between; it sees to everything
+                # A transition under way looks at the count again before it ends.
+                if self._users or self._pinned or not self._active or self._busy is not None:
                     return
                 mine = True
                 self._busy = threading.get_ident()
-            while True:
-                with self._lock:
-                    wanted = self._users > 0 or self._pinned
-                    if wanted == self._active:
-                        self._busy = None
-                        self._changed.notify_all()
-                        return
-                if wanted:
-                    self._patch()
-                    self._active = True
-                else:
-                    try:
-                        self._restore()
-                    finally:
-                        self._active = False
+            self._settle()
         except BaseException:
             if mine:
-                with self._lock:
-                    self._busy = None
-                    self._changed.notify_all()
+                self._end_transition()
             raise
+
+    def _settle(self) -> None:
+        """Patch or restore until the state is the one that the count asks for."""
+        while True:
+            with self._lock:
+                wanted = self._users > 0 or self._pinned
+                if wanted == self._active:
+                    self._end_transition()
+                    return
+            if wanted:
+                self._patch()
+                self._active = True
+            else:
+                try:
+                    self._restore()
+                finally:
+                    self._active = False
+
+    def _end_transition(self) -> None:
+        with self._lock:
+            if self._busy == threading.get_ident():
+                self._busy = None
+                self._changed.notify_all()
 
     def _resolve(self) -> _Plan:
         """Read the originals, before anything is changed."""
@@ -375,6 +379,8 @@ class Patcher:
         namespace = _module_dict(main)
         if plan.proxies.keys().isdisjoint(map(id, list(namespace.values()))):
             return
+        if (_module_name("__main__", namespace) + ".").startswith(self._exclude):
+            return
         for name, value in list(namespace.items()):
             proxy = plan.proxies.get(id(value))
             if proxy is not None:
@@ -406,7 +412,7 @@ class Patcher:
         ]
         found = _Search(modules, plan, self._exclude, self._supports, self._undo)
         sites: list[_Site] | None = None
-        if gc.get_freeze_count() > _FROZEN_BY_INTERPRETER:
+        if _frozen_objects() > _FROZEN_BY_INTERPRETER:
             sites = found.in_modules(fresh)
         elif self._newest is not None and len(fresh) <= _FEW_MODULES:
             sites = found.in_modules(fresh, _FEW_OBJECTS)
@@ -436,7 +442,10 @@ class Patcher:
         self._restore()
         self._active = False
         self._busy = threading.get_ident()
-        self._settle()
+        try:
+            self._settle()
+        finally:
+            self._end_transition()
 
 
 class _Plan:
@@ -453,6 +462,7 @@ class _Plan:
         owners: list[_OwnerSite] = []
         originals: list[Any] = []
         chosen: dict[int, Any] = {}
+        defined: set[int] = set()
         self.by_proxy: dict[int, int] = {}
         for item in replacements:
             raw = _read_attribute(item.owner, item.name)
@@ -466,6 +476,8 @@ class _Plan:
             original = raw.__func__ if type(raw) in _WRAPPERS else raw
             if original is item.proxy:
                 continue
+            if raw is _own_attribute(item.owner, item.name):
+                defined.add(id(original))
             if id(original) not in chosen:
                 chosen[id(original)] = item.proxy
                 self.by_proxy[id(item.proxy)] = len(originals)
@@ -479,11 +491,12 @@ class _Plan:
             owners.append(_OwnerSite(item.owner, item.name, _substitute(raw, item.proxy, in_class)))
         self.owners = tuple(owners)
         self.originals = tuple(originals)
-        # Classes are referred to by their instances and subclasses: only their slot is replaced.
+        # Only the slot of a class is replaced, for its instances and subclasses refer to it; and
+        # that of an inherited attribute, which the base class shall keep.
         self.proxies = {
             id(original): chosen[id(original)]
             for original in originals
-            if not issubclass(type(original), type)
+            if id(original) in defined and not issubclass(type(original), type)
         }
         self.memberships = tuple(
             _MemberSite(members, original, chosen[id(original)])
@@ -753,7 +766,7 @@ class _Search:
             if issubclass(type(module), ModuleType):
                 namespace = _module_dict(module)
                 self._namespaces.setdefault(id(namespace), (name, module))
-                if (name + ".").startswith(exclude):
+                if (_module_name(name, namespace) + ".").startswith(exclude):
                     self._own[id(namespace)] = namespace
                     if name not in _IMPORT_SYSTEM:
                         roots.append(namespace)
@@ -771,13 +784,14 @@ class _Search:
         namespaces: dict[int, Any] = {}
         names: list[str] = []
         for name, module in modules:
-            if issubclass(type(module), ModuleType) and not (name + ".").startswith(self._exclude):
+            if issubclass(type(module), ModuleType):
                 namespace = _module_dict(module)
-                namespaces[id(namespace)] = namespace
-                names.append(name + ".")
+                if id(namespace) not in self._own:
+                    namespaces[id(namespace)] = namespace
+                    names.append(name + ".")
         sites: list[_Site] = []
         for part in self._belonging(list(namespaces.values()), namespaces, tuple(names)):
-            if issubclass(type(part), _CONTAINERS):
+            if type(part) in _CONTAINERS:  # a class derived from them may run code of its own
                 limit -= len(part)
             limit -= 1
             if limit < 0:
@@ -790,7 +804,7 @@ class _Search:
         """Look through everything that the garbage collector knows."""
         sites: list[_Site] = []
         pending: dict[int, Any] = {}
-        for part in gc.get_referrers(*self._plan.originals):
+        for part in gc.get_referrers(*self._originals()):
             kind = type(part)
             if id(part) in self._protected or id(part) in self._supports:
                 continue
@@ -819,6 +833,9 @@ class _Search:
             if type(part) in (dict, CellType):
                 sites.extend(self._sites(part))
         return sites
+
+    def _originals(self) -> Iterator[Any]:
+        return (part for part in self._plan.originals if id(part) in self._proxies)
 
     def _find_owners(
         self, step: dict[int, Any], pending: dict[int, Any], sites: list[_Site]
@@ -1056,6 +1073,16 @@ def _parts(part: Any) -> Iterable[Any]:
     if issubclass(kind, type):
         return list(_class_dict(part).values())
     return gc.get_referents(part)
+
+
+def _module_name(name: str, namespace: dict[str, Any]) -> str:
+    """The name under which a module was written, also while `python -m` runs it."""
+    named = getattr(namespace.get("__spec__"), "name", None) if name == "__main__" else None
+    return named if type(named) is str else name
+
+
+def _frozen_objects() -> int:
+    return gc.get_freeze_count() if hasattr(gc, "get_freeze_count") else 0
 
 
 def _is_being_imported(module: Any) -> bool:

@@ -1,0 +1,1 @@
+"""Modules that the tests of pycapio.patching import anew for each test."""
