@@ -114,7 +114,11 @@ def run_once(place: Path, megabytes: float, *, streaming: bool) -> Run:
                 ]
                 for step in STEPS
             ]
-            run_steps(Path(scratch), STEPS, commands)
+            try:
+                run_steps(Path(scratch), STEPS, commands)
+            except BaseException:
+                wait_for_server(directory, Path(scratch).name)
+                raise
         else:
             for step in STEPS:
                 command = [sys.executable, str(HERE / f"{step}.py"), *arguments[step]]
@@ -152,6 +156,17 @@ def run_steps(scratch: Path, steps: Sequence[str], commands: Sequence[Sequence[s
                 error = (scratch / f"{step}.err").read_text(errors="replace").rstrip()
                 how = f"signal {-code}" if code < 0 else f"exit code {code}"
                 raise DemoError(f"step {step} failed ({how})." + (f"\n{error}" if error else ""))
+
+
+def wait_for_server(directory: Path, workflow: str) -> None:
+    """Waits until pycapio has put aside what a failed step had written: this demo's is to go."""
+    from pycapio import PyCAPIOException, pycapio_init, pycapio_teardown
+
+    try:
+        pycapio_init(str(directory), "demo", workflow)
+        pycapio_teardown(teardown_server=True)
+    except PyCAPIOException:
+        pass  # there is no server to wait for, and the failure of the step says more
 
 
 @contextmanager

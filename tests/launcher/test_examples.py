@@ -85,6 +85,21 @@ def test_corpus_that_goes_wrong(
     assert "identical (sha256" not in result.stdout
 
 
+def test_step_that_fails_while_streaming(tmp_path: Path) -> None:
+    corpus = copy_of("corpus", tmp_path)
+    source = (corpus / "produce.py").read_text()
+    old = "            if size >= limit:\n"
+    assert source.count(old) == 1
+    failing = 'if size > 50_000 and "pycapio" in __import__("sys").modules: raise ValueError(size)'
+    (corpus / "produce.py").write_text(source.replace(old, f"            {failing}\n{old}"))
+    result = run(tmp_path, corpus / "run.py", "--runs=1", "--megabytes=0.2")
+    assert result.returncode == 1
+    # The consumer may be the first to end: it is told at once that its producer has failed.
+    assert re.match(r"demo: step (produce|consume) failed \(exit code 1\)\.\n", result.stderr)
+    assert "ValueError" in result.stderr or "owner died" in result.stderr.lower()
+    assert not list((tmp_path / "store").rglob("control")), "the store is still there"
+
+
 def test_pair(tmp_path: Path) -> None:
     result = run(tmp_path, EXAMPLES / "decorator" / "pair.py")
     assert (result.returncode, result.stderr) == (0, "")
