@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import queue
+import resource
 import statistics
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def compare(runs: int, megabytes: float) -> None:
     print(" (in memory, tmpfs)" if on_tmpfs else "")
     print("streaming: both steps at once under pycapio", end="\n\n", flush=True)
 
+    begin, others = time.monotonic(), busy_with_others()
     batch: list[Run] = []
     streaming: list[Run] = []
     print("run       batch   streaming")
@@ -93,6 +95,15 @@ def compare(runs: int, megabytes: float) -> None:
     print(f"The results are identical (sha256 {usual.result[:16]}...).")
     if len(os.sched_getaffinity(0)) == 1:
         print("There is only one processor here, so the steps could not run at the same time.")
+    elif busy_with_others() - others > 0.2 * (time.monotonic() - begin):
+        print("Other programs were using the processors meanwhile: the times are not exact.")
+
+
+def busy_with_others() -> float:
+    """Seconds of processor time that were spent on anything but our steps."""
+    user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
+    ours = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK") - ours.ru_utime - ours.ru_stime
 
 
 def run_once(place: Path, megabytes: float, *, streaming: bool) -> Run:
