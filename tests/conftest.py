@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 # Generous: the machine may be slow; a test that hits it has failed.
-TIME_LIMIT = 60.0
+TIME_LIMIT = float(os.environ.get("CAPIO_TEST_TIME_LIMIT") or 60)
 # How long a server may wait for declared apps that do not come; seconds.
 LINGER = 5
 
@@ -36,7 +36,12 @@ class Step:
     """A process of a workflow. Its output is read by threads, so it never blocks on a full pipe."""
 
     def __init__(
-        self, command: Sequence[str | os.PathLike[str]], *, cwd: Path, env: Mapping[str, str]
+        self,
+        command: Sequence[str | os.PathLike[str]],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.process = subprocess.Popen(
             command,
@@ -48,6 +53,7 @@ class Step:
             text=True,
             bufsize=1,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
         self._changed = threading.Condition()
         self._lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
@@ -223,6 +229,7 @@ class Workflow:
         self._scripts = tmp_path / "scripts"
         self._scripts.mkdir()
         self._steps: list[Step] = []
+        self._holders: list[Step] = []
         self._contexts: list[Any] = []
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
         for name in ("CAPIO_LIB",):
@@ -291,10 +298,12 @@ class Workflow:
         *args: str,
         options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> Step:
         """Starts a script under the launcher, in CAPIO_DIR."""
         command = [sys.executable, "-m", "pycapio", *self.options(app), *options]
-        return self.start([*command, str(self.script(text, app)), *args], env=env)
+        command += [str(self.script(text, app)), *args]
+        return self.start(command, env=env, pass_fds=pass_fds)
 
     def python(self, text: str, *args: str, env: Mapping[str, str] | None = None) -> Step:
         """Starts a script with plain Python, in CAPIO_DIR. WF, DIR and CONFIG are in its globals:
@@ -307,15 +316,26 @@ class Workflow:
         return self.start([sys.executable, str(path), *args], env=env)
 
     def start(
-        self, command: Sequence[str | os.PathLike[str]], env: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str | os.PathLike[str]],
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> Step:
-        step = Step(command, cwd=self.dir, env={**self.env, **(env or {})})
+        environment = {**self.env, **(env or {})}
+        step = Step(command, cwd=self.dir, env=environment, pass_fds=pass_fds)
         self._steps.append(step)
         return step
 
     def run(self, app: str, text: str, *args: str, status: int | None = 0, **rest: Any) -> Step:
         """Runs a script under the launcher to its end."""
         return self.step(app, text, *args, **rest).finish(status)
+
+    def hold(self) -> None:
+        """Keeps the workflow alive to the end of the test, by a step that has nothing to do with
+        its files: when all declared apps have ended, the server would end, too."""
+        holder = self.step("holder", "print('up', flush=True)\nimport sys\nsys.stdin.read()\n")
+        holder.expect("up")
+        self._holders.append(holder)
 
     def context(self, app: str, **options: Any) -> Any:
         """A CapioContext of this workflow in the test's own process."""
@@ -364,6 +384,8 @@ class Workflow:
 
     def close(self) -> None:
         """Ends everything and checks that nothing is left."""
+        for holder in self._holders:
+            holder.finish()
         wrong = [
             f"process {step.pid} was still running\n--- stdout\n{step.stdout}"
             f"--- stderr\n{step.stderr}"
@@ -420,7 +442,7 @@ def capio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflow]
     store.mkdir(parents=True)
     workflow = Workflow(tmp_path, store)
     for name in list(os.environ):
-        if name.startswith("CAPIO_") and name not in ("CAPIO_LIB", "CAPIO_TEST_STORE"):
+        if name.startswith("CAPIO_") and name != "CAPIO_LIB" and not name.startswith("CAPIO_TEST_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("CAPIO_STORE", workflow.env["CAPIO_STORE"])
     monkeypatch.setenv("CAPIO_LINGER", workflow.env["CAPIO_LINGER"])
