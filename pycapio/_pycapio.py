@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -110,7 +111,7 @@ class _Library:
         except _native.LibraryNotFound as error:
             raise PyCAPIOException(str(error)) from None
         try:
-            lib = ffi.dlopen(path)
+            lib: Any = ffi.dlopen(path)
             version = lib.capio_abi_version()
             if version != ABI_VERSION:
                 raise PyCAPIOException(
@@ -182,10 +183,24 @@ def os_error(rc: int, path: Any = None, path2: Any = None) -> OSError:
     return OSError(code, _sentence(code), path, None, path2)
 
 
+def _main_thread_unwinds() -> bool:
+    """Whether this thread keeps a main thread waiting that KeyboardInterrupt or SystemExit is
+    leaving: the end of a ``with`` block that joins its threads (an executor's)."""
+    main = threading.main_thread()
+    if threading.get_ident() == main.ident:
+        return False
+    exceptions = getattr(sys, "_current_exceptions", None)  # CPython's
+    handled = None if exceptions is None else exceptions().get(main.ident or 0)
+    error = handled[1] if isinstance(handled, tuple) else handled  # a tuple before Python 3.12
+    return isinstance(error, (KeyboardInterrupt, SystemExit))
+
+
 def _waited(call: Callable[..., int], *args: Any, path: Any = None) -> int:
     """Repeats a call that returns -EINTR; between two calls the interpreter runs signal handlers."""
     rc = call(*args)
     while rc == _EINTR:
+        if _main_thread_unwinds():
+            raise OSError(errno.ECANCELED, "the process is being interrupted", path)
         if on_self_wait is not None:
             needs = _library.ffi.string(_library().capio_wait_needs())
             if needs:
@@ -367,9 +382,7 @@ def file_read(handle: Handle, buffer: Any, full: bool, name: Any) -> int:
         return 0
     rc: int = lib.capio_read(handle, target, size, -1, READ_FULL if full else 0)
     if rc == _EINTR:
-        rc = _waited(
-            lib.capio_read, handle, target, size, -1, READ_FULL if full else 0, path=name
-        )
+        rc = _waited(lib.capio_read, handle, target, size, -1, READ_FULL if full else 0, path=name)
     if rc < 0:
         raise os_error(rc, name)
     return rc

@@ -195,9 +195,7 @@ def open_in_session(
         raise
 
 
-def _graft(
-    file: Any, handle: Any, mode: str, buffering: int, name: Any, session: Session
-) -> Any:
+def _graft(file: Any, handle: Any, mode: str, buffering: int, name: Any, session: Session) -> Any:
     raw_mode = mode.replace("t", "").replace("b", "").replace("U", "")
     if isinstance(file, io.FileIO):
         raw = CapioRaw(file, handle, raw_mode, name, session, full=True)
@@ -239,9 +237,12 @@ def _from_descriptor(fd: int, buffer_size: int) -> Any:
     if found is not None:
         owner, handle = found
         raw = CapioRaw(twin, handle, mode, fd, owner, full=False)
-    kind: Any = {"r": io.BufferedReader, "w": io.BufferedWriter, "a": io.BufferedWriter}.get(
-        mode, io.BufferedRandom
-    )
+    kinds: dict[str, Any] = {
+        "r": io.BufferedReader,
+        "w": io.BufferedWriter,
+        "a": io.BufferedWriter,
+    }
+    kind = kinds.get(mode, io.BufferedRandom)
     buffered = kind(raw, buffer_size)
     if found is not None:
         found[0].files.add(buffered)
@@ -296,4 +297,3 @@ class PyCapioTextIOWrapper(metaclass=_TextKind):
 
     def __init__(self, fd: int, chunk_size: int = 4096) -> None:  # pragma: no cover
         raise TypeError("instances are made by the metaclass")
-
