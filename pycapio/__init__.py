@@ -27,6 +27,8 @@ from pycapio.proxies import (
 from pycapio.scandir import DirEntry, PyCapioScandirWrapper
 from pycapio.session import (
     backing_path as resolve,
+)
+from pycapio.session import (
     pycapio_get_capio_dir,
     pycapio_init,
     pycapio_mkdir,

@@ -196,7 +196,7 @@ def _main_thread_unwinds() -> bool:
 
 
 def _waited(call: Callable[..., int], *args: Any, path: Any = None) -> int:
-    """Repeats a call that returns -EINTR; between two calls the interpreter runs signal handlers."""
+    """Repeats a call that returns -EINTR; in between the interpreter runs signal handlers."""
     rc = call(*args)
     while rc == _EINTR:
         if _main_thread_unwinds():

@@ -198,7 +198,7 @@ class CapioContext:
                 with self._stepping():
                     steps.close()
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - it is the generator's to handle
                 resume, value = steps.throw, error
 
     def _generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -237,7 +237,7 @@ class CapioContext:
                     except GeneratorExit:
                         await step(steps.aclose())
                         raise
-                    except BaseException as error:
+                    except BaseException as error:  # noqa: BLE001 - it is the generator's
                         pending = steps.athrow(error)
 
         return async_generator

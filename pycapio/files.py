@@ -13,7 +13,8 @@ import os
 import sys
 from typing import Any, Final
 
-from pycapio import _pycapio, session as _session
+from pycapio import _pycapio
+from pycapio import session as _session
 from pycapio.session import Session
 
 _open = io.open

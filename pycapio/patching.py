@@ -335,8 +335,6 @@ class Patcher:
                 self._captured = [site for site in self._captured if site.holder() is not None]
             self._patch_main(plan)
         except BaseException as error:
-            # What is in place goes before the search is repeated: nothing of it is lost.
-            self._newest = None
             try:
                 self._restore()
             except RuntimeError as stuck:

@@ -75,5 +75,3 @@ def backing_or_none(path: Any) -> Any:
         return backing(path, FOR_EXISTENCE)
     except (OSError, ValueError):
         return None
-
-

@@ -68,9 +68,7 @@ class DirEntry(Generic[AnyStr]):
         flags = purpose if follow else purpose | NOFOLLOW
         try:
             backing = self._session.resolve(self.path, flags)
-            return _os_stat(
-                self.path if backing is None else backing, follow_symlinks=follow
-            )
+            return _os_stat(self.path if backing is None else backing, follow_symlinks=follow)
         except OSError as error:
             error.filename = self.path
             raise
@@ -147,5 +145,3 @@ def list_names(session: Session, path: str | bytes, shown: Any) -> list[Any] | N
     if isinstance(path, bytes):
         return [name for name, _, _ in entries]
     return [os.fsdecode(name) for name, _, _ in entries]
-
-

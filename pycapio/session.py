@@ -1,4 +1,4 @@
-"""One attachment of this process to (workflow, CAPIO_DIR, app), and which of them answers a call."""
+"""One attachment of this process to (workflow, CAPIO_DIR, app), and which one answers a call."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Session:
         return b".." in path or b"//" in path or b"/./" in path
 
     def flush(self) -> None:
-        """Flushes every open file object of this session; a failing one is left to its own close."""
+        """Flushes every open file object; one that fails is left to its own close."""
         for file in list(self.files):
             try:
                 if not file.closed:
@@ -152,7 +152,7 @@ class Session:
             _pycapio.goodbye(self.handle, True)
 
     def goodbye(self, bad: bool) -> None:
-        """Flushes and announces an end that no exit handler will see (os._exit, a pool's worker)."""
+        """Flushes and announces an end that no exit handler sees (os._exit, a pool's worker)."""
         if self.handle is None:
             return
         self.flush()

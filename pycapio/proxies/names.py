@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pycapio import _pycapio, scandir as _scandir
+from pycapio import _pycapio
+from pycapio import scandir as _scandir
 from pycapio.patching import proxy_for
 from pycapio.proxies._dispatch import managed
 from pycapio.proxies.queries import exists_proxy, isdir_proxy

@@ -6,7 +6,8 @@ import builtins
 import os
 from typing import Any
 
-from pycapio import _pycapio, session as _session
+from pycapio import _pycapio
+from pycapio import session as _session
 from pycapio._pycapio import FOR_LOOKUP
 from pycapio.files import open_in_session
 from pycapio.patching import proxy_for
@@ -46,9 +47,7 @@ def open_proxy(
             file, mode, buffering, encoding, errors, newline, closefd,
             lambda _path, flags: _os_open(backing, flags),
         )  # fmt: skip
-    return open_in_session(
-        session, name, file, mode, buffering, encoding, errors, newline, closefd
-    )
+    return open_in_session(session, name, file, mode, buffering, encoding, errors, newline, closefd)
 
 
 @proxy_for(_os_open, module="os")

@@ -116,8 +116,10 @@ def _path_method(name: str, answer: Callable[[Any], bool], nofollow: bool) -> An
         if where is None:
             return bool(original(self, **options))
         if not follow and answer is not _islink:
-            return _lexists(where) if answer is _exists else bool(
-                original(type(self)(where), **options)
+            return (
+                _lexists(where)
+                if answer is _exists
+                else bool(original(type(self)(where), **options))
             )
         return answer(where)
 
@@ -149,5 +151,3 @@ def generated(original: Any, purpose: int, *, follow_argument: bool = False) -> 
         return with_user_path(original, path, where, *args, **kwargs)
 
     return proxy
-
-
