@@ -114,15 +114,23 @@ def new_module(name: str, source: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 class Owner(ModuleType):
-    """A module that runs a test's code before an attribute is set."""
+    """A module that runs a test's code before and after an attribute is set."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        vars(self)["before_set"] = lambda name, value: None
+        self.calm()
+
+    def calm(self) -> None:
+        vars(self).update(before_set=_nothing, after_set=_nothing)
 
     def __setattr__(self, name: str, value: object) -> None:
         vars(self)["before_set"](name, value)
         super().__setattr__(name, value)
+        vars(self)["after_set"](name, value)
+
+
+def _nothing(name: str, value: object) -> None:
+    pass
 
 
 def owner_with(*names: str) -> tuple[Owner, dict[str, Any], list[Replacement]]:
@@ -251,8 +259,9 @@ def test_globals_of_an_interactive_session(
 
 def test_only_the_slot_of_a_class_is_replaced(user: SimpleNamespace) -> None:
     base, derived = user.library.Base, user.library.Derived
+    captured = [base]
 
-    class Other(base):  # type: ignore[misc]
+    class Other(base):  # type: ignore[misc, valid-type]
         def method(self, value: int = 1) -> Any:
             return super().method(value)
 
@@ -262,6 +271,9 @@ def test_only_the_slot_of_a_class_is_replaced(user: SimpleNamespace) -> None:
     assert user.library.Base is Other
     assert derived.__bases__ == (base,)
     assert held.method(3) == ("original", 3)
+    assert captured[0] is base
+    kept = base()
+    assert kept.same(kept)  # super() in its methods refers to it too
     patcher.release()
     assert user.library.Base is base
 
@@ -360,13 +372,12 @@ def test_numpy_openers(standard: Patcher, tmp_path: Path) -> None:
 
 
 def test_the_module_behind_os_is_left_alone(standard: Patcher, user: SimpleNamespace) -> None:
-    stat, opened = posix.stat, sys.modules["_io"].open  # type: ignore[attr-defined]
+    stat, opened = posix.stat, sys.modules["_io"].open
     standard.acquire()
     assert posix.stat is stat
     assert os.stat is not posix.stat
-    assert sys.modules["_io"].open is opened  # type: ignore[attr-defined]
-    bootstrap = importlib._bootstrap_external  # type: ignore[attr-defined]
-    assert bootstrap._os.stat is stat
+    assert sys.modules["_io"].open is opened
+    assert vars(sys.modules["importlib._bootstrap_external"])["_os"].stat is stat
     standard.release()
 
 
@@ -382,7 +393,7 @@ def test_modules_can_be_imported_meanwhile(
             path.parent.mkdir(exist_ok=True)
             path.write_text(f"from os import stat\nNUMBER = {number}\n")
             importlib.invalidate_caches()
-            assert importlib.import_module(name).NUMBER == number
+            assert number == importlib.import_module(name).NUMBER
             assert Path(importlib.util.cache_from_source(str(path))).exists()
             assert str(path.parent) in sys.path_importer_cache
         standard.release()
@@ -397,6 +408,7 @@ def test_modules_can_be_imported_meanwhile(
 
 def test_excluded_modules_keep_their_originals(user: SimpleNamespace, patcher: Patcher) -> None:
     proxies, original = user.proxies, user.library.probe
+    reader = proxies.make_reader()
     for _ in range(2):
         patcher.acquire()
         assert user.library.probe is not original
@@ -405,6 +417,7 @@ def test_excluded_modules_keep_their_originals(user: SimpleNamespace, patcher: P
         assert proxies.Saved.probe is proxies.Saved.static is original
         assert proxies.saved_instance.probe_of_instance is original
         assert proxies.saved_default() == (original, original)
+        assert reader() == (original,) * 3
         assert os.stat(os.curdir) == proxies.stat_proxy(os.curdir)  # no endless recursion
         patcher.release()
 
@@ -471,7 +484,7 @@ def test_lazily_loaded_modules_are_not_woken(
         def __getattribute__(self, name: str) -> Any:
             raise AssertionError(f"asked for {name}")
 
-    monkeypatch.setitem(sys.modules, "strange", Strange())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "strange", Strange())
     monkeypatch.setitem(sys.modules, "lazy", Lazy("lazy"))
     patcher.acquire()
     patcher.release()
@@ -630,7 +643,8 @@ def test_frozen_objects_are_found() -> None:
 # The transaction
 
 
-def test_a_failure_at_every_set_of_an_owner(user: SimpleNamespace) -> None:
+@pytest.mark.parametrize("moment", ["before_set", "after_set"])
+def test_a_failure_at_every_set_of_an_owner(moment: str, user: SimpleNamespace) -> None:
     owner, _, rows = owner_with("a", "b", "c", "d")
     rows = [rows[0], *user.proxies.replacements(), *rows[1:]]
     patcher = Patcher(rows, exclude=[_EXCLUDED])
@@ -644,11 +658,13 @@ def test_a_failure_at_every_set_of_an_owner(user: SimpleNamespace) -> None:
             if sets == failing + 1:
                 raise ValueError(name)
 
-        vars(owner)["before_set"] = fail
+        vars(owner)[moment] = fail
         with pytest.raises(ValueError, match=r"^[a-d]$"):
             patcher.acquire()
-        vars(owner)["before_set"] = held[[key for key, _ in held].index("before_set")][1]
-        assert sets == 2 * failing + 1  # each set that succeeded was undone, nothing else
+        owner.calm()
+        # Each set that was made was undone, nothing else.
+        made = failing + (moment == "after_set")
+        assert sets == failing + 1 + made
         assert (patcher.active, patcher.users) == (False, 0)
         assert changes(user, before) == []
         assert list(vars(owner).items()) == held
@@ -660,8 +676,13 @@ def test_a_failure_at_every_set_of_an_owner(user: SimpleNamespace) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("activation", [1, 2])
+@pytest.mark.parametrize("after", [False, True])
 def test_a_failure_at_every_step(
-    error: type[BaseException], activation: int, user: SimpleNamespace, patcher: Patcher
+    error: type[BaseException],
+    activation: int,
+    after: bool,
+    user: SimpleNamespace,
+    patcher: Patcher,
 ) -> None:
     before = everything(user)
     if activation == 2:
@@ -669,7 +690,11 @@ def test_a_failure_at_every_step(
         patcher.release()
     failing = 0
     while True:
-        with Steps(failing, error) as counter:
+
+        def fits(step: int, holder: Any, failing: int = failing) -> bool:
+            return step == failing + 1
+
+        with Steps(fits, error, after) as counter:
             try:
                 patcher.acquire()
             except error:
@@ -711,7 +736,7 @@ def test_a_failure_while_restoring_stops_nothing_else(
     patcher = Patcher(user.proxies.replacements(), exclude=[_EXCLUDED])
     before = everything(user)
     patcher.acquire()
-    with Steps(3, error) as counter:
+    with Steps(lambda step, holder: holder is user.captures, error) as counter:
         if error is ValueError:
             with pytest.raises(RuntimeError, match=r"^pycapio: could not give back ") as caught:
                 patcher.release()
@@ -722,15 +747,20 @@ def test_a_failure_while_restoring_stops_nothing_else(
     assert (patcher.active, patcher.users) == (False, 0)
     # Ctrl-C comes between, it does not refuse: that step is done after all.
     assert counter.steps > 10
-    assert len(changes(user, before)) == (error is ValueError)
+    refused = ["patch_fixtures.captures"] if error is ValueError else []
+    assert changes(user, before) == refused
 
 
 class Steps:
-    """Counts the writes of all kinds of sites, and lets one of them fail once."""
+    """Counts the writes of all kinds of sites, and lets the first that fits fail once."""
 
-    def __init__(self, failing: int, error: type[BaseException]) -> None:
-        self._failing = failing
+    def __init__(
+        self, fits: Callable[[int, Any], bool], error: type[BaseException], after: bool = False
+    ) -> None:
+        self._fits = fits
         self._error = error
+        self._after = after
+        self._failed = False
         self._saved: list[tuple[Any, Any]] = []
         self.steps = 0
 
@@ -748,7 +778,10 @@ class Steps:
     def _counting(self, write: Callable[..., None]) -> Callable[..., None]:
         def counting(site: Any, holder: Any, value: Any) -> None:
             self.steps += 1
-            if self.steps == self._failing + 1:
+            if not self._failed and self._fits(self.steps, holder):
+                self._failed = True
+                if self._after:
+                    write(site, holder, value)
                 raise self._error("injected")
             write(site, holder, value)
 
@@ -823,7 +856,9 @@ def test_two_proxies_for_one_original(user: SimpleNamespace) -> None:
         Replacement(user.captures, "renamed_probe", proxies.answering(library.probe)),
     ]
     before = everything(user)
-    with pytest.raises(ValueError, match="captures.renamed_probe was given two different proxies"):
+    with pytest.raises(
+        ValueError, match=r"captures\.renamed_probe was given two different proxies"
+    ):
         Patcher(rows).acquire()
     assert changes(user, before) == []
 
@@ -886,7 +921,7 @@ def test_a_pin_that_fails_pins_nothing() -> None:
         patcher.pin()
     assert not patcher.active
     assert owner.a() == "original"
-    vars(owner)["before_set"] = lambda name, value: None
+    owner.calm()
     patcher.acquire()
     patcher.release()
     assert (owner.a(), owner.b()) == ("original", "original")

@@ -17,11 +17,11 @@ from patch_fixtures.library import probe as renamed_probe
 
 
 class Attributes:
-    builtin = os.stat
+    builtin: Any = os.stat
     python = library.probe
     static = staticmethod(os.stat)
     static_python = staticmethod(library.probe)
-    klass = classmethod(library.probe)  # type: ignore[arg-type]
+    klass: Any = classmethod(library.probe)
 
     class Nested:
         static = staticmethod(library.probe)
@@ -77,7 +77,7 @@ by_name = {"probe": library.probe, "stat": os.stat}
 nested = {"table": {"probe": library.probe}}
 ordered = OrderedDict(first=1, probe=library.probe)
 in_list = [len, library.probe, os.stat]
-partial = functools.partial(library.probe, 1, word=2)
+partial = functools.partial(library.probe, 1)
 partial_argument = functools.partial(map, library.probe)
 slotted = Slotted()
 instance = Instance()

@@ -14,6 +14,9 @@ class Base:
     def method(self, value: int = 1) -> tuple[str, int]:
         return ("original", value)
 
+    def same(self, other: object) -> bool:
+        return super().__eq__(other) is True
+
 
 class Derived(Base):
     pass

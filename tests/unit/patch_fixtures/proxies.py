@@ -26,6 +26,16 @@ def saved_default(call: Any = library.probe, *, word: Any = library.probe) -> An
     return call, word
 
 
+def make_reader() -> Callable[[], Any]:
+    """A function that its caller keeps, while nothing in this module refers to it."""
+    kept = library.probe
+
+    def reader(call: Any = library.probe, *, word: Any = library.probe) -> Any:
+        return kept, call, word
+
+    return reader
+
+
 def answering(original: Callable[..., Any], answer: str = "proxy") -> Callable[..., Any]:
     """A proxy that tells that it was called, and with what."""
 
