@@ -175,19 +175,21 @@ Status Session::Connect() {
           SayHello();
           return s;
         }
-        if (s.code() != ESTALE) return s;
-        closing = true;
+        if (s.code() != ESTALE || os().MonotonicNs() > deadline) return s;
+        continue;
       }
     }
     if (closing && store_->Served()) {
-      // The server is on its way out: its end closes our connection.
+      // The server is on its way out: its end closes our connection. Bounded, since it may decide to stay.
       Fd socket = store_->ConnectToServer();
       int64_t left = (deadline - os().MonotonicNs()) / 1'000'000;
       if (left <= 0) {
         return Translated(ETIMEDOUT, "the server of workflow '" + config_.workflow +
                                          "' is still ending; run again in a moment");
       }
-      if (socket.valid()) (void)os().Poll(socket.get(), POLLIN | POLLRDHUP, left);
+      if (socket.valid()) {
+        (void)os().Poll(socket.get(), POLLIN | POLLRDHUP, std::min<int64_t>(left, 50));
+      }
       continue;
     }
     store_.reset();
@@ -421,18 +423,25 @@ Status Session::AwaitSafe(uint32_t wait_ms) {
     return socket.valid() &&
            os().Send(socket.get(), frame.data(), frame.size(), MSG_DONTWAIT) >= 0;
   };
-  if (!sent()) {
-    // The server we knew is gone. What we made must not lie in the store for want of one.
-    if (!store_->Linked()) return Status::Ok();
+  // A server that has ended in order has taken the store away. If one was killed, what we made must not lie in the
+  // store for want of another.
+  auto reached = [&]() -> Result<bool> {
+    if (sent()) return true;
+    if (!store_->Linked()) return false;
     if (!store_->Served()) {
       if (Status s = StartServer(); !s.ok()) return s;
-      if (!store_->Linked()) return Status::Ok();
+      if (!store_->Linked()) return false;
     }
     socket = store_->ConnectToServer();
-    if (!sent()) return Status::Ok();
-  }
-  if (wait_ms == 0) return Status::Ok();
+    if (sent()) return true;
+    store_->segment->header().flags.fetch_or(kRescan);
+    return false;
+  };
+  auto there = reached();
+  if (!there.ok()) return there.status();
+  if (!*there || wait_ms == 0) return Status::Ok();
   int64_t deadline = os().MonotonicNs() + int64_t{wait_ms} * 1'000'000;
+  int revived = 0;
   // A server that is alive answers at once; then the wait is for the disk, and as long as it takes.
   bool working = false;
   for (;;) {
@@ -448,7 +457,15 @@ Status Session::AwaitSafe(uint32_t wait_ms) {
     std::array<std::byte, kMaxFrame> buf;
     ssize_t n = os().Recv(socket.get(), buf.data(), buf.size(), 0);
     if (n == -EINTR || n == -EAGAIN) continue;
-    if (n <= 0) return Status::Ok();  // the server has ended, after writing everything back
+    if (n <= 0) {
+      socket.reset();
+      if (++revived > 3) return Status::Ok();
+      there = reached();
+      if (!there.ok()) return there.status();
+      if (!*there) return Status::Ok();
+      working = false;
+      continue;
+    }
     auto message = DecodeMessage(std::span(buf).first(static_cast<size_t>(n)));
     if (!message.ok()) return message.status();
     if (message->type == MessageType::kWorking) working = true;
