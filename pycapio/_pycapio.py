@@ -185,10 +185,13 @@ def os_error(rc: int, path: Any = None, path2: Any = None) -> OSError:
 
 def _main_thread_unwinds() -> bool:
     """Whether this thread keeps a main thread waiting that KeyboardInterrupt or SystemExit is
-    leaving: the end of a ``with`` block that joins its threads (an executor's)."""
+    leaving: the end of a ``with`` block that joins its threads (an executor's), or of Python."""
     main = threading.main_thread()
     if threading.get_ident() == main.ident:
         return False
+    if not main.is_alive():  # Python joins the threads that are left
+        last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+        return isinstance(last, KeyboardInterrupt)
     exceptions = getattr(sys, "_current_exceptions", None)  # CPython's
     handled = None if exceptions is None else exceptions().get(main.ident or 0)
     error = handled[1] if isinstance(handled, tuple) else handled  # a tuple before Python 3.12

@@ -137,10 +137,12 @@ class Step:
         self.process.kill()
         self.process.wait(TIME_LIMIT)
 
-    def finish(self, status: int | None = 0, limit: float = TIME_LIMIT) -> Step:
+    def finish(
+        self, status: int | None = 0, limit: float = TIME_LIMIT, close_stdin: bool = True
+    ) -> Step:
         """Waits for the end of the process and of its output, and checks the exit status (None for
         any; negative for a signal)."""
-        if self.process.stdin is not None:
+        if self.process.stdin is not None and close_stdin:
             try:
                 self.process.stdin.close()
             except BrokenPipeError:
@@ -359,7 +361,7 @@ class Workflow:
         return [
             pid
             for pid, command in processes_naming(self.name).items()
-            if f"--workflow-name {self.name} " in command
+            if f"capio_server --daemon --ready-fd 3 --workflow-name {self.name} " in command
         ]
 
     def server(self) -> int:
