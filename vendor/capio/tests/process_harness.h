@@ -33,9 +33,16 @@ namespace capio::test {
 
 constexpr int kPatienceMs = 60'000;
 
+// "" for a file that is not there, or a process's that has just ended: a filebuf would throw then.
 inline std::string Slurp(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  std::string text;
+  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return text;
+  char buf[1 << 14];
+  ssize_t n = 0;
+  while ((n = ::read(fd, buf, sizeof buf)) > 0) text.append(buf, static_cast<size_t>(n));
+  ::close(fd);
+  return text;
 }
 inline void Spill(const std::string& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
