@@ -32,6 +32,8 @@ _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
     (os, "open", opening.os_open_proxy),
     (os, "close", opening.os_close_proxy),
     (os, "_exit", opening.exit_proxy),
+    (os, "execv", opening.execv_proxy),
+    (os, "execve", opening.execve_proxy),
     (os, "mkdir", names.mkdir_proxy),
     (os, "makedirs", names.makedirs_proxy),
     (os, "scandir", names.scandir_proxy),
