@@ -997,11 +997,24 @@ def test_many_threads_enter_and_leave(user: SimpleNamespace, patcher: Patcher) -
     assert user.captures.probe is user.library.probe is user.proxies.saved_probe
 
 
-def test_entering_waits_until_patching_is_complete() -> None:
+def going_on_when_waiting(
+    patcher: Patcher, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = patcher._changed.wait
+
+    def waiting(timeout: float | None = None) -> bool:
+        go_on.set()
+        return wait(timeout)
+
+    monkeypatch.setattr(patcher._changed, "wait", waiting)
+
+
+def test_entering_waits_until_patching_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     owner, _, rows = owner_with("a", "b")
     patcher = Patcher(rows)
     half_way, go_on = threading.Event(), threading.Event()
-    seen: list[str] = []
+    going_on_when_waiting(patcher, go_on, monkeypatch)
+    seen: list[object] = []
 
     def hold(name: str, value: object) -> None:
         if name == "b" and not half_way.is_set():
@@ -1014,22 +1027,23 @@ def test_entering_waits_until_patching_is_complete() -> None:
         else:
             half_way.wait()
             # No lock is held meanwhile.
-            seen.append(f"users {patcher.users}, {patcher.original(len) is len}")
-            threading.Thread(target=go_on.set).start()
+            seen.append((patcher.users, patcher.active, patcher.original(len) is len))
             patcher.acquire()
-            seen.append(owner.b())
+            seen.append((go_on.is_set(), owner.a(), owner.b()))
+            go_on.set()
         patcher.release()
 
     vars(owner)["before_set"] = hold
     in_threads(2, work)
-    assert seen == ["users 1, True", "proxy"]
+    assert seen == [(1, False, True), (True, "proxy", "proxy")]
     assert (patcher.users, owner.a(), owner.b()) == (0, "original", "original")
 
 
-def test_who_waited_for_a_failure_patches_itself() -> None:
+def test_who_waited_for_a_failure_patches_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     owner, _, rows = owner_with("a", "b")
     patcher = Patcher(rows)
     half_way, go_on = threading.Event(), threading.Event()
+    going_on_when_waiting(patcher, go_on, monkeypatch)
     seen: list[str] = []
 
     def fail(name: str, value: object) -> None:
@@ -1044,9 +1058,9 @@ def test_who_waited_for_a_failure_patches_itself() -> None:
                 patcher.acquire()
         else:
             half_way.wait()
-            threading.Thread(target=go_on.set).start()
             patcher.acquire()
-            seen.append(owner.b())
+            seen.append(owner.b() if go_on.is_set() else "did not wait")
+            go_on.set()
             patcher.release()
 
     vars(owner)["before_set"] = fail
