@@ -18,7 +18,7 @@ import textwrap
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -343,14 +343,14 @@ class Workflow:
         """A CapioContext of this workflow in the test's own process."""
         from pycapio import CapioContext
 
-        context = CapioContext(
-            capio_dir=str(self.dir),
-            app_name=app,
-            workflow_name=self.name,
-            capio_cl_configuration_file=str(self.config_file or ""),
-            await_server_timeout_seconds=TIME_LIMIT,
-            **options,
-        )
+        settings: dict[str, Any] = {
+            "capio_dir": str(self.dir),
+            "app_name": app,
+            "workflow_name": self.name,
+            "capio_cl_configuration_file": str(self.config_file or ""),
+            "await_server_timeout_seconds": TIME_LIMIT,
+        }
+        context = CapioContext(**{**settings, **options})
         self._contexts.append(context)
         return context
 
@@ -473,25 +473,29 @@ def tmpfs() -> Iterator[Path]:
 
 
 @pytest.fixture
-def original_functions() -> Iterator[Callable[[], Mapping[str, Any]]]:
-    """A function that takes down what the patched names are now; checked again at the end."""
+def original_functions() -> Iterator[None]:
+    """At the end of the test every function that can be patched is what it was.
+
+    Compared by id(): patching finds, and replaces, the references that a test keeps.
+    """
     import builtins
     import genericpath
     import io
+    import pathlib
     import posixpath
 
-    def taken() -> dict[str, Any]:
+    def taken() -> dict[str, int]:
         return {
-            f"{module.__name__}.{name}": value
-            for module in (builtins, io, os, posixpath, genericpath)
-            for name, value in vars(module).items()
+            f"{owner.__name__}.{name}": id(value)
+            for owner in (builtins, io, os, posixpath, genericpath, pathlib.Path)
+            for name, value in vars(owner).items()
             if callable(value)
         }
 
     before = taken()
-    yield taken
+    yield
     after = taken()
-    changed = [name for name in before if before[name] is not after.get(name)]
+    changed = [name for name in before if before[name] != after.get(name)]
     if changed:
         pytest.fail(f"not restored: {', '.join(changed)}", pytrace=False)
 
