@@ -500,7 +500,15 @@ TEST_F(StreamTest, ForkWhileThreadsAreBusy) {
     });
   }
   for (int round = 0; round < 30; ++round) {
-    Child child([&](Channel&) { return maker.Make("up-child", "text"); });
+    Child child([&](Channel&) { 
+          std::string name = dir + "/up-child";
+          capio_file* file = nullptr;
+          int fd = capio_open(maker.session(), name.data(), name.size(), O_WRONLY | O_CREAT, 0644, &file);
+          return fd >= 0 && capio_write(file, "text", 4, -1) == 4 &&
+                         capio_close(file, CAPIO_CLOSE_COUNT, CAPIO_FD_CLOSE) == 0
+                     ? 0
+                     : 1;
+        }, Child::kAtOnce);
     EXPECT_EQ(child.Wait(), 0) << round;
   }
   stop.store(true);

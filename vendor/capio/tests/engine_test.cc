@@ -1,6 +1,5 @@
 // Parts of the engine by themselves: messages, options, names, app entries, waits.
 #include <array>
-#include <cstring>
 #include <random>
 #include <span>
 #include <thread>
@@ -50,8 +49,8 @@ TEST(Message, WhatNobodyEncodedIsRefusedAndNothingElse) {
     }
     if (random() % 4 == 0) frame.resize(random() % (frame.size() + 8), 'y');
     // A buffer of exactly that size: reading beyond it is found by the sanitizer.
-    std::vector<std::byte> exact(frame.size());
-    memcpy(exact.data(), frame.data(), frame.size());
+    auto bytes = Bytes(frame);
+    std::vector<std::byte> exact(bytes.begin(), bytes.end());
     auto decoded = DecodeMessage(exact);
     if (!decoded.ok()) {
       EXPECT_EQ(decoded.code(), EPROTO);
@@ -213,8 +212,9 @@ TEST_F(StoreTest, IsServedOnce) {
     parent.Say(std::to_string(adopted.code()));
     auto created = Store::Create("wf", {dir, "wf", "", "", 0, 0});
     parent.Say(created.ok() ? std::to_string((*created)->Publish().code()) : "not created");
+    created = Status::Error(ENOENT);
     return 0;
-  });
+  }, Child::kAtOnce);
   EXPECT_EQ(other.Hear(), std::to_string(EBUSY));
   EXPECT_EQ(other.Hear(), std::to_string(EEXIST));
   EXPECT_EQ(other.Wait(), 0);
@@ -250,7 +250,7 @@ TEST_F(StoreTest, SlotsAreFreeWhenTheirProcessIsNoMore) {
       parent.Say(store.ok() && (*store)->locks->Take(5) ? "taken" : "failed");
       (void)parent.Hear();
       return 0;
-    });
+    }, Child::kAtOnce);
     ASSERT_EQ(holder.Hear(), "taken");
     pid_t pid = 0;
     EXPECT_TRUE(server->store().locks->Held(5, &pid));
