@@ -253,11 +253,11 @@ def start_using(session: Session) -> None:
     """Counts a user. A session that is used while others lie idle ends those: an app of this
     process must not wait for the end of this very process."""
     with _registry_lock:
-        session.users += 1
-        if session.users == 1:
-            session.attach()
+        if session.users == 0:
+            session.attach()  # may fail, and then there is no user
             _in_use.append(session)
             _end_idle_sessions(session)
+        session.users += 1
 
 
 def stop_using(session: Session) -> None:

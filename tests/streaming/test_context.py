@@ -314,6 +314,28 @@ def test_restored_when_the_session_cannot_start(capio: Workflow) -> None:
         assert not is_patched()
 
 
+def test_session_that_ended_and_cannot_start_again(
+    capio: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app that lies idle is ended when another of the process is in use."""
+    first, second = capio.context("first"), capio.context("second")
+    with first:
+        pass
+    with second:
+        pass
+    assert first.session.handle is None
+    with monkeypatch.context() as patch:
+        patch.setenv("CAPIO_STORE", "/proc/no/such/place")
+        with pytest.raises(PyCAPIOException, match="CAPIO_STORE"):
+            first.__enter__()
+        assert not is_patched()
+    with first:
+        assert is_patched()
+        with open(capio.dir / "f", "w") as f:
+            f.write("x")
+    assert not is_patched()
+
+
 def test_capio_dir_that_does_not_exist(capio: Workflow) -> None:
     context = CapioContext(capio_dir=str(capio.dir / "absent"), workflow_name=capio.name)
     with pytest.raises((PyCAPIOException, FileNotFoundError), match="absent"):

@@ -255,6 +255,14 @@ def test_permanent_under_on_close_is_there_before_the_step_ends(capio: Workflow)
     step.finish()
 
 
+def test_copies_being_made_are_not_listed(capio: Workflow) -> None:
+    """A server that was killed while it wrote back leaves one behind."""
+    for name in (".capio-63692405-37612.tmp", ".capio-17", ".capio-mine", ".capionet"):
+        (capio.dir / name).write_text("x")
+    step = capio.run("app", "import os\nopen('f', 'w').close()\nprint(sorted(os.listdir()))\n")
+    assert step.stdout == "['.capio-mine', '.capionet', 'f']\n"
+
+
 def test_the_real_file_is_replaced_as_a_whole(capio: Workflow) -> None:
     (capio.dir / "f").write_text("of an earlier run")
     with open(capio.dir / "f") as old:

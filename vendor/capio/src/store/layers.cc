@@ -247,6 +247,20 @@ Status Layers::Rename(const std::string& from, const std::string& to) {
   return error < 0 ? Status::Error(-error) : Status::Ok();
 }
 
+namespace {
+
+// The name of a copy that is being made, by write-back or by a rename into CAPIO_DIR or out of it.
+bool IsTemporary(const DirEntry& entry) {
+  constexpr std::string_view kPrefix = ".capio-";
+  std::string_view name = entry.name;
+  if (!name.starts_with(kPrefix)) return false;
+  name.remove_prefix(kPrefix.size());
+  if (name.ends_with(".tmp")) name.remove_suffix(4);
+  return !name.empty() && name.find_first_not_of("0123456789-") == std::string_view::npos;
+}
+
+}  // namespace
+
 Result<std::vector<DirEntry>> Layers::List(const std::string& path) const {
   auto real = ListDirectory(real_, At(path), Layer::kReal);
   auto tree = ListDirectory(tree_, At(path), Layer::kTree);
@@ -256,16 +270,18 @@ Result<std::vector<DirEntry>> Layers::List(const std::string& path) const {
   std::vector<DirEntry> all;
   if (tree.ok()) {
     all = tree.take();
+    std::erase_if(all, IsTemporary);
     struct statfs fs = {};
     // tmpfs lists the newest first.
-    if (::fstatfs(tree_, &fs) == 0 && fs.f_type == TMPFS_MAGIC) std::reverse(all.begin(), all.end());
+    if (::fstatfs(tree_, &fs) == 0 && fs.f_type == TMPFS_MAGIC)
+      std::reverse(all.begin(), all.end());
   }
   if (real.ok()) {
     std::unordered_set<std::string_view> seen;
     for (const DirEntry& entry : all) seen.insert(entry.name);
     std::vector<DirEntry> merged;
     for (DirEntry& entry : *real) {
-      if (path.empty() && entry.name == ".capio") continue;
+      if ((path.empty() && entry.name == ".capio") || IsTemporary(entry)) continue;
       if (seen.count(entry.name) == 0) merged.push_back(std::move(entry));
     }
     merged.insert(merged.end(), std::make_move_iterator(all.begin()),
