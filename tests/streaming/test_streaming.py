@@ -281,13 +281,17 @@ def test_closes_are_counted_over_processes(capio: Workflow) -> None:
     writers[2].finish()
 
 
-def test_too_few_closes_do_not_hang(capio: Workflow) -> None:
-    """Nobody is left who could close it once more: the consumer hears so, or gets it whole."""
+def test_closes_are_counted_over_runs(capio: Workflow) -> None:
+    """Between two runs of the app there is no process of it; the rule says that more is to come."""
     capio.pair(["f.txt"], committed="on_close:2")
-    capio.run("producer", "with open('f.txt', 'w') as f: f.write('all there is')\n")
-    consumer = capio.step("consumer", READ_ALL, "f.txt").finish(None)
-    assert consumer.process.returncode == 0, consumer.stderr
-    assert "12 b'all ' b'e is'" in consumer.stdout
+    consumer = capio.step("consumer", READ_ALL, "f.txt", env=SAYS_SO)
+    append = "with open('f.txt', 'a') as f: f.write('line\\n')\n"
+    capio.run("producer", append)
+    consumer.expect("opened")
+    consumer.expect_error("waiting .*/f.txt to be complete: app 'producer' has ended")
+    capio.run("producer", append)
+    consumer.expect("10 b'line' b'ine\\n'")
+    consumer.finish()
 
 
 def test_on_termination_of_several_processes(capio: Workflow) -> None:
