@@ -107,6 +107,33 @@ def test_kill_at_random_points(capio: Workflow) -> None:
     assert whole < rounds
 
 
+def test_unbuffered_read_is_not_short_on_failure(capio: Workflow) -> None:
+    """A short read means the end to many a program, so it has to be the error at once; what was
+    written can still be read by asking for no more than that."""
+    capio.pair(["f"], committed="on_close", mode="no_update")
+    producer = capio.step(
+        "producer",
+        "f = open('f', 'wb', buffering=0)\nf.write(b'x' * 60)\nprint('up', flush=True)\ninput()\n",
+    )
+    producer.expect("up")
+    consumer = capio.step(
+        "consumer",
+        """
+        import errno
+        f = open("f", "rb", buffering=0)
+        try:
+            print(len(f.read(100)))
+        except OSError as error:
+            print(errno.errorcode[error.errno], error.filename, f.tell())
+        """,
+        env=SAYS_SO,
+    )
+    consumer.expect_error("waiting .*/f to have more bytes")
+    producer.kill()
+    consumer.expect("EOWNERDEAD f 0")
+    consumer.finish()
+
+
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_kill_between_files(capio: Workflow, where: str) -> None:
     """What a dead producer had closed under on_close stands."""

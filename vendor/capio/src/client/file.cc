@@ -385,14 +385,9 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
                                         fd_.get());
       if (trouble.ok()) continue;
     }
-    // Bytes already taken from the file must not be lost to an interruption; the next call meets it again.
-    if (done > 0) {
-      if (trouble.code() == EINTR && at < 0) {
-        (void)os().Lseek(fd_.get(), -static_cast<off_t>(done), SEEK_CUR);
-        return trouble;
-      }
-      if (trouble.code() != EINTR) return done;
-    }
+    // Only the end may make a full read short: who gets less takes it for the end. What it got
+    // stays to be read.
+    if (done > 0 && at < 0) (void)os().Lseek(fd_.get(), -static_cast<off_t>(done), SEEK_CUR);
     return trouble;
   }
   return done;
