@@ -6,6 +6,7 @@ or for the end of a pipe; every wait has a deadline.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -407,8 +408,9 @@ class Workflow:
         for pid, command in processes_naming(self.name).items():
             wrong.append(f"process {pid} is left: {command}")
         wrong += [f"left in the store: {path}" for path in left_in_store(self.store)]
-        if os.path.isdir("/dev/shm"):
-            wrong += [f"left: {path}" for path in Path("/dev/shm").glob(f"**/*{self.name}*")]
+        # glob.glob, unlike pathlib's, minds no directory that another test removes meanwhile.
+        found = glob.glob(f"/dev/shm/**/*{self.name}*", recursive=True)
+        wrong += [f"left: {path}" for path in found]
         if wrong:
             pytest.fail("\n".join(wrong), pytrace=False)
 
@@ -501,6 +503,12 @@ def original_functions() -> Iterator[None]:
 
 
 # ---- the whole run -------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Shells start background jobs with SIGINT ignored, which the steps would inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

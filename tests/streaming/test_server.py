@@ -222,6 +222,8 @@ def test_twenty_processes_at_once(capio: Workflow) -> None:
     text = """
         import sys
         i = int(sys.argv[1])
+        print("up", flush=True)
+        input()
         if i % 2:
             with open(f"f{i - 1}") as f:
                 print(sum(map(int, f)))
@@ -231,9 +233,13 @@ def test_twenty_processes_at_once(capio: Workflow) -> None:
                     print(n, file=f)
     """
     steps = [capio.step("consumer" if i % 2 else "producer", text, str(i)) for i in range(20)]
+    for step in steps:
+        step.expect("up")
+    for step in steps:
+        step.send()
     for i, step in enumerate(steps):
         step.finish()
-        assert step.stdout == ("19900\n" if i % 2 else "")
+        assert step.stdout == ("up\n19900\n" if i % 2 else "up\n")
 
 
 def test_many_start_the_server_at_once(capio: Workflow) -> None:
