@@ -429,3 +429,56 @@ def test_mapping_outlives_the_close(capio: Workflow) -> None:
     consumer.finish()
     producer.send()
     producer.finish()
+
+
+# ---- without the launcher ----
+
+DECORATED = """
+    import os, signal, sys
+    from pycapio import CapioContext
+
+    @CapioContext(
+        capio_dir=DIR, workflow_name=WF, app_name="producer", capio_cl_configuration_file=CONFIG,
+        await_server_timeout_seconds=60,
+    )
+    def produce():
+        with open("f", "w") as f:
+            f.write("closed well")
+        {inside}
+
+    produce()
+    {after}
+"""
+
+
+@pytest.mark.parametrize(
+    ("inside", "after", "status"),
+    [
+        ("raise ValueError", "", 1),
+        ("sys.exit(3)", "", 3),
+        ("", "raise ValueError", 1),
+        ("", "sys.exit(3)", 3),
+        ("os._exit(1)", "", 1),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "", -signal.SIGKILL),
+        ("", "os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
+    ],
+)
+def test_bad_ends_of_a_decorated_program(
+    capio: Workflow, inside: str, after: str, status: int
+) -> None:
+    capio.pair(["f"], committed="on_termination")
+    consumer = capio.step("consumer", CONSUME, "f")
+    producer = capio.python(DECORATED.format(inside=inside, after=after)).finish(status)
+    died(consumer, "f", "producer", producer.pid)
+
+
+@pytest.mark.parametrize(
+    ("inside", "after"), [("", ""), ("", "sys.exit()"), ("sys.exit()", ""), ("os._exit(0)", "")]
+)
+def test_good_ends_of_a_decorated_program(capio: Workflow, inside: str, after: str) -> None:
+    capio.pair(["f"], committed="on_termination")
+    consumer = capio.step("consumer", CONSUME, "f")
+    capio.python(DECORATED.format(inside=inside, after=after)).finish()
+    consumer.expect("opened")
+    assert consumer.line().startswith("got 11 ")
+    consumer.finish()

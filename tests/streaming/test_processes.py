@@ -370,3 +370,37 @@ def test_threads_write_at_once(capio: Workflow) -> None:
         "print(sum(open(f'f{i}-{n}').read() == f'{i} {n}' for i in range(8) for n in range(20)))\n",
     )
     assert step.stdout == "160\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_pool_of_decorated_functions(capio: Workflow, method: str) -> None:
+    """Without the launcher; the workers attach by themselves."""
+    capio.pair(["part*"], committed="on_close")
+    names = [f"part{i}" for i in range(4)]
+    consumer = capio.step("consumer", READ_ALL, *names)
+    capio.python(
+        f"""
+        import multiprocessing
+        from pycapio import CapioContext
+
+        context = CapioContext(
+            capio_dir=DIR, workflow_name=WF, app_name="producer",
+            capio_cl_configuration_file=CONFIG, await_server_timeout_seconds=60,
+        )
+
+        @context
+        def work(i):
+            with open(f"part{{i}}", "w") as f:
+                f.write(f"part {{i}} is whole")
+
+        @context
+        def main():
+            with multiprocessing.get_context("{method}").Pool(2) as pool:
+                pool.map(work, range(4))
+
+        if __name__ == "__main__":
+            main()
+        """
+    ).finish()
+    consumer.expect(*(f"part {i} is whole" for i in range(4)))
+    consumer.finish()
