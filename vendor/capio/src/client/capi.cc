@@ -1,7 +1,6 @@
 // The C API: translates between capio.h and the classes of client/. No exception leaves it.
-#include "capio/capio.h"
-
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -11,10 +10,12 @@
 #include <new>
 #include <string>
 
+#include "capio/capio.h"
 #include "client/directory.h"
 #include "client/file.h"
 #include "client/namespace.h"
 #include "client/session.h"
+#include "os/paths.h"
 #include "store/waits.h"
 
 struct capio_session {
@@ -74,8 +75,26 @@ Result<int64_t> CopyOut(const std::string& text, char* buf, size_t cap) {
 
 std::string Text(const char* value) { return value == nullptr ? "" : value; }
 
-// Sessions that live until the process ends. The handler runs after Python has finalised, so files that Python
-// flushes at the very last are written by then; and it gets the exit status.
+// What the kernel says of "file/" and the like, which are normalised away before it sees the path.
+// follow: a link to a directory is one.
+Status CheckEnding(Session* session, std::string_view path, const std::string& relative) {
+  if (EndingOf(path) == Ending::kName) return Status::Ok();
+  CAPIO_RETURN_IF_ERROR(session->Ensure());
+  struct stat st = {};
+  auto layer = session->store().layers->Find(relative, &st, true);
+  if (!layer.ok()) return layer.status();
+  return S_ISDIR(st.st_mode) ? Status::Ok() : Status::Error(ENOTDIR);
+}
+
+// A new entry under such a name: what exists already is left to the call itself.
+Status CheckNewEnding(Session* session, std::string_view path, const std::string& relative) {
+  Status s = CheckEnding(session, path, relative);
+  bool fine = s.code() == ENOENT && EndingOf(path) == Ending::kSlash;
+  return fine ? Status::Ok() : s;
+}
+
+// Sessions that live until the process ends. The handler runs after Python has finalised, so files
+// that Python flushes at the very last are written by then; and it gets the exit status.
 void AtExit(int status, void*);
 struct LiveSessions {
   std::mutex mutex;
@@ -214,7 +233,8 @@ int capio_session_info(capio_session* session, int what, char* buf, size_t cap) 
       case CAPIO_INFO_SERVER_PID: {
         bool served = impl.store().Served();
         return capio::CopyOut(
-            std::to_string(served ? impl.store().segment->header().server_pid.load() : 0), buf, cap);
+            std::to_string(served ? impl.store().segment->header().server_pid.load() : 0), buf,
+            cap);
       }
       case CAPIO_INFO_APP:
         return capio::CopyOut(impl.config().app, buf, cap);
@@ -235,10 +255,11 @@ int capio_resolve(capio_session* session, const char* path, size_t len, uint32_t
     if (kind > CAPIO_FOR_CREATE) return Status::Error(EINVAL);
     auto relative = session->impl->Relative({path, len});
     if (!relative.ok()) return relative.status();
-    auto backing =
-        capio::Resolve(session->impl.get(), *relative, static_cast<capio::Purpose>(kind),
-                       (purpose & CAPIO_RESOLVE_NOFOLLOW) == 0);
+    auto backing = capio::Resolve(session->impl.get(), *relative, static_cast<capio::Purpose>(kind),
+                                  (purpose & CAPIO_RESOLVE_NOFOLLOW) == 0);
     if (!backing.ok()) return backing.status();
+    // The kernel judges the ending; CAPIO_DIR itself is a directory.
+    if (!relative->empty() && capio::EndingOf({path, len}) != capio::Ending::kName) *backing += '/';
     return capio::CopyOut(*backing, buf, cap);
   });
 }
@@ -265,6 +286,9 @@ int capio_stat(capio_session* session, const char* path, size_t len, uint32_t fl
     struct stat st = {};
     CAPIO_RETURN_IF_ERROR(capio::StatPath(session->impl.get(), *relative,
                                           (flags & CAPIO_RESOLVE_NOFOLLOW) == 0, &st));
+    if (capio::EndingOf({path, len}) != capio::Ending::kName && !S_ISDIR(st.st_mode)) {
+      return Status::Error(ENOTDIR);
+    }
     auto ns = [](const struct timespec& t) {
       return static_cast<int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
     };
@@ -290,6 +314,7 @@ int capio_mkdir(capio_session* session, const char* path, size_t len, uint32_t m
   return GuardInt([&]() -> Status {
     auto relative = session->impl->Relative({path, len});
     if (!relative.ok()) return relative.status();
+    CAPIO_RETURN_IF_ERROR(capio::CheckNewEnding(session->impl.get(), {path, len}, *relative));
     return capio::MakeDirectory(session->impl.get(), *relative, mode);
   });
 }
@@ -298,6 +323,11 @@ int capio_rmdir(capio_session* session, const char* path, size_t len) {
   return GuardInt([&]() -> Status {
     auto relative = session->impl->Relative({path, len});
     if (!relative.ok()) return relative.status();
+    if (capio::EndingOf({path, len}) == capio::Ending::kDot) {
+      CAPIO_RETURN_IF_ERROR(capio::CheckEnding(session->impl.get(), {path, len}, *relative));
+      return Status::Error(path[len - 1] == '.' && len > 1 && path[len - 2] == '.' ? ENOTEMPTY
+                                                                                   : EINVAL);
+    }
     return capio::RemoveDirectory(session->impl.get(), *relative);
   });
 }
@@ -306,6 +336,10 @@ int capio_unlink(capio_session* session, const char* path, size_t len) {
   return GuardInt([&]() -> Status {
     auto relative = session->impl->Relative({path, len});
     if (!relative.ok()) return relative.status();
+    if (capio::EndingOf({path, len}) != capio::Ending::kName) {
+      CAPIO_RETURN_IF_ERROR(capio::CheckEnding(session->impl.get(), {path, len}, *relative));
+      return Status::Error(EISDIR);
+    }
     return capio::RemoveFile(session->impl.get(), *relative);
   });
 }
@@ -325,6 +359,14 @@ int capio_rename(capio_session* session, const char* from, size_t from_len, cons
       }
     }
     if (!ends[0].managed && !ends[1].managed) return Status::Error(CAPIO_UNMANAGED);
+    for (int i = 0; i < 2; ++i) {
+      capio::Ending ending = capio::EndingOf(paths[i]);
+      if (ending == capio::Ending::kName || !ends[0].managed) continue;
+      // Only a directory may be named so, or be given such a name.
+      CAPIO_RETURN_IF_ERROR(
+          capio::CheckEnding(session->impl.get(), i == 0 ? paths[0] : "./", ends[0].relative));
+      if (ending == capio::Ending::kDot) return Status::Error(EBUSY);
+    }
     return capio::RenamePath(session->impl.get(), ends[0], ends[1]);
   });
 }
@@ -355,6 +397,18 @@ int capio_open(capio_session* session, const char* path, size_t len, int flags, 
     *out = nullptr;
     auto relative = session->impl->Relative({path, len});
     if (!relative.ok()) return relative.status();
+    if (capio::EndingOf({path, len}) != capio::Ending::kName) {
+      if ((flags & O_CREAT) != 0) {
+        CAPIO_RETURN_IF_ERROR(capio::CheckNewEnding(session->impl.get(), {path, len}, *relative));
+        struct stat st = {};
+        auto parent =
+            session->impl->store().layers->Find(std::string(capio::ParentOf(*relative)), &st, true);
+        if (!parent.ok()) return parent.status();
+        bool there = (flags & O_EXCL) != 0 && capio::EndingOf({path, len}) == capio::Ending::kDot;
+        return Status::Error(there ? EEXIST : EISDIR);
+      }
+      flags |= O_DIRECTORY;
+    }
     std::unique_ptr<capio::File> file;
     auto fd = capio::File::Open(session->impl, *relative, flags, mode, &file);
     if (fd.ok() && file != nullptr) *out = new capio_file{std::move(file)};

@@ -22,7 +22,8 @@ Status NoSpace(const Session& session, const std::string& name) {
                                    "; set CAPIO_STORE to a directory on a larger file system");
 }
 
-// Another open file description of the same file, for the probe and for those who must not share a position.
+// Another open file description of the same file, for the probe and for those who must not share a
+// position.
 Fd Reopen(int fd, int flags) {
   char path[64];
   snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -40,8 +41,7 @@ Result<Layer> AwaitExistence(Session* session, const std::string& relative, bool
   for (;;) {
     uint32_t prepared = consumer ? PrepareWait(word) : 0;
     auto layer = store.layers->Find(relative, st, follow);
-    if (layer.ok() && (!consumer || *layer == Layer::kTree ||
-                       session->RealCounts(*st, relative))) {
+    if (layer.ok() && (!consumer || *layer == Layer::kTree || session->RealCounts(*st, relative))) {
       return layer;
     }
     if (!consumer) return layer;
@@ -94,7 +94,10 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
       struct stat st = {};
       auto layer = AwaitExistence(session.get(), relative, (flags & O_NOFOLLOW) == 0, &st);
       if (!layer.ok()) return layer.status();
-      if (*layer == Layer::kTree) continue;
+      if (*layer == Layer::kTree) {
+        if (fd.get() == -ENOTDIR) return Status::Error(ENOTDIR);  // O_DIRECTORY
+        continue;
+      }
       Fd real(os().OpenAt(store.real.get(), At(relative), flags, 0));
       if (!real.valid()) return Status::Error(-real.get());
       // A file renamed from outside while it was being written is watched; ordinary input is not.
@@ -163,6 +166,7 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
   for (int attempt = 0; !fd.valid(); ++attempt) {
     if (attempt > 64) return Status::Error(ELOOP);
     struct stat st = {};
+    int missing = ENOENT;
     bool in_real = layers.InReal(relative, &st);
     if (exclusive) {
       if (in_real) return Status::Error(EEXIST);
@@ -170,8 +174,10 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
       fd.reset(os().OpenAt(store.tree.get(), At(relative), plain, 0));
       if (fd.valid()) break;
       if (!Missing(-fd.get())) return Status::Error(-fd.get());
+      missing = -fd.get();
     }
-    if (in_real && S_ISLNK(st.st_mode) && os().FstatAt(store.real.get(), relative.c_str(), &st, 0) < 0) {
+    if (in_real && S_ISLNK(st.st_mode) &&
+        os().FstatAt(store.real.get(), relative.c_str(), &st, 0) < 0) {
       return Status::Error(ENOENT);
     }
     if (in_real) {
@@ -203,7 +209,7 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
       }
       mode = st.st_mode & 07777;
     } else if ((flags & O_CREAT) == 0) {
-      return Status::Error(ENOENT);
+      return Status::Error(missing);
     }
     int made = os().OpenAt(store.tree.get(), relative.c_str(), plain | O_CREAT | O_EXCL, mode);
     if (made == -ENOENT) {
@@ -299,10 +305,11 @@ static bool NextGeneration(FileRecord* record, std::atomic<uint64_t>* generation
   }
 }
 
-// Truncation of a growing file by open: what readers have got no longer holds. False: it is final, so leave it.
+// Truncation of a growing file by open: what readers have got no longer holds. False: it is final,
+// so leave it.
 Result<bool> File::Restart() {
-  // Before, so that nobody takes the file for final meanwhile; and after, since a reader of the generation between
-  // the two may have got bytes of the old one.
+  // Before, so that nobody takes the file for final meanwhile; and after, since a reader of the
+  // generation between the two may have got bytes of the old one.
   if (!NextGeneration(record_, &generation_)) return false;
   record_->hole.store(kNoHole);
   record_->hole_end.store(0);
@@ -359,8 +366,8 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
       uint64_t after = record_->status.load(std::memory_order_acquire);
       uint64_t hole = record_->hole.load(std::memory_order_acquire);
       if (GenerationOf(after) != GenerationOf(status) || record_->gaps.load() != gaps) {
-        // Truncated under our hands, so that these bytes may be of both lives; or a gap came into being, and may have
-        // been filled since we read it.
+        // Truncated under our hands, so that these bytes may be of both lives; or a gap came into
+        // being, and may have been filled since we read it.
         if (at < 0) (void)os().Lseek(fd_.get(), -got, SEEK_CUR);
         continue;
       }
@@ -395,7 +402,8 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
 
 // A writing handle inherited by fork becomes this process's own when it is first used to write.
 Status File::OwnAfterFork() {
-  if (fork_epoch_.load(std::memory_order_acquire) == ForkEpoch()) [[likely]] return Status::Ok();
+  if (fork_epoch_.load(std::memory_order_acquire) == ForkEpoch()) [[likely]]
+    return Status::Ok();
   CAPIO_RETURN_IF_ERROR(session_->Ensure());
   // Two threads of the child may come at once; this never waits for another process.
   static auto* mutex = new ForkMutex(ForkMutex::kAttaching);
@@ -430,7 +438,8 @@ Status File::BeforeChange(off_t start, bool extends) {
 void File::WakeReaders() {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if ((record_->word.load(std::memory_order_relaxed) & 1) == 0) return;
-  // Who sleeps without wanting bytes waits for the commit. Who wants some says so before its last look at the size.
+  // Who sleeps without wanting bytes waits for the commit. Who wants some says so before its last
+  // look at the size.
   uint64_t want = record_->want.load(std::memory_order_seq_cst);
   if (want == kNobodyWants) return;
   struct stat st = {};
@@ -456,7 +465,8 @@ Result<size_t> File::Write(const void* buf, size_t n, off_t offset) {
   off_t start = offset;
   if (moved && start < 0) start = os().Lseek(fd_.get(), 0, SEEK_CUR);
   CAPIO_RETURN_IF_ERROR(BeforeChange(start, moved && start >= 0 && n > 0));
-  ssize_t put = offset >= 0 ? os().Pwrite(fd_.get(), buf, n, offset) : os().Write(fd_.get(), buf, n);
+  ssize_t put =
+      offset >= 0 ? os().Pwrite(fd_.get(), buf, n, offset) : os().Write(fd_.get(), buf, n);
   if (put < 0) {
     if (put == -ENOSPC) return NoSpace(*session_, session_->store().records->NameOf(record_));
     return Status::Error(static_cast<int>(-put));
@@ -493,7 +503,8 @@ Status File::Truncate(off_t size) {
       if (record_->status.compare_exchange_weak(status, next)) break;
     }
     WakeAll(&record_->word);
-    if (uint64_t hole = record_->hole.load(); hole != kNoHole && static_cast<uint64_t>(size) <= hole) {
+    if (uint64_t hole = record_->hole.load();
+        hole != kNoHole && static_cast<uint64_t>(size) <= hole) {
       record_->hole.store(kNoHole);
       record_->hole_end.store(0);
     }

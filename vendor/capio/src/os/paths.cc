@@ -40,6 +40,17 @@ std::string NormalizePath(std::string_view absolute) {
   return out;
 }
 
+Ending EndingOf(std::string_view path) {
+  if (path.empty() || path == "/") return Ending::kName;
+  size_t end = path.find_last_not_of('/');
+  if (end == std::string_view::npos) return Ending::kName;
+  size_t cut = path.rfind('/', end);
+  std::string_view last = path.substr(cut == std::string_view::npos ? 0 : cut + 1,
+                                      end - (cut == std::string_view::npos ? 0 : cut + 1) + 1);
+  if (last == "." || last == "..") return Ending::kDot;
+  return end + 1 < path.size() ? Ending::kSlash : Ending::kName;
+}
+
 bool PathBelow(std::string_view path, std::string_view root, std::string* relative) {
   if (root == "/") root = "";
   if (path.size() < root.size() || path.substr(0, root.size()) != root) return false;

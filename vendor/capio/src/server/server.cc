@@ -396,7 +396,9 @@ void Server::Settle(uint32_t slot) {
       FileState state = StateOf(record->status.load(std::memory_order_acquire));
       if (state == kCommitted || state == kFailed) return;
       bool of_app = false;
-      store_->records->ForEachCell(record, [&](const Cell* cell) { of_app |= cell->app == app; });
+      store_->records->ForEachCell(record, [&](const Cell* cell) {
+        of_app |= cell->app == app && OpensOf(cell->word.load(std::memory_order_acquire)) > 0;
+      });
       if (!of_app) return;
       if (root && outcome == kCellDied) {
         (void)store_->judge->Fail(record, kFailureDied, app, pid);
@@ -445,14 +447,9 @@ void Server::SettleIntents(const Client& client, uint32_t slot, bool died) {
       if (fd.valid() && os().Fstat(fd.get(), &st) == 0 && S_ISREG(st.st_mode) &&
           os().Identity(fd.get(), st, &id) == 0) {
         auto record = store_->records->FindOrCreate(id, name, store_->RuleOf(name), &created);
-        bool owned = false;
-        if (record.ok()) {
-          store_->records->ForEachCell(*record, [&](const Cell*) { owned = true; });
-          if (!owned) {
-            (void)store_->judge->Fail(*record, kFailureDied,
-                                      segment.header().clients[slot].app.load(),
-                                      client.pid.load());
-          }
+        if (record.ok() && !store_->judge->Owned(*record)) {
+          (void)store_->judge->Fail(*record, kFailureDied,
+                                    segment.header().clients[slot].app.load(), client.pid.load());
         }
       }
     }

@@ -25,6 +25,9 @@ class Judge {
       : segment_(segment), records_(records), locks_(locks), tree_(tree) {}
 
   Fate FateOf(uint32_t slot, uint32_t epoch) const;
+  // Some client has had the file open for writing. A cell alone says nothing: its client may have died before it
+  // counted itself.
+  bool Owned(const FileRecord* record) const;
   // Somebody of the app is alive.
   bool Running(uint32_t app) const;
   // A dead, not yet settled root client of the app that ended badly; 0 if none.
@@ -52,7 +55,6 @@ class Judge {
   };
   Opinion Weigh(const FileRecord* record) const;
   Opinion WeighOwnerless(const FileRecord* record) const;
-  bool Owned(const FileRecord* record) const;
   Opinion FailureBy(uint32_t slot, Fate fate) const;
 
   Segment* segment_;
