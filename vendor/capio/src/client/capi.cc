@@ -86,33 +86,41 @@ Status CheckEnding(Session* session, std::string_view path, const std::string& r
   return S_ISDIR(st.st_mode) ? Status::Ok() : Status::Error(ENOTDIR);
 }
 
-// A new entry under such a name: what exists already is left to the call itself.
+// A new entry: it is made under "new/" as under "new", if it is a directory.
 Status CheckNewEnding(Session* session, std::string_view path, const std::string& relative) {
-  Status s = CheckEnding(session, path, relative);
-  bool fine = s.code() == ENOENT && EndingOf(path) == Ending::kSlash;
-  return fine ? Status::Ok() : s;
+  if (EndingOf(path) != Ending::kDot) return Status::Ok();
+  return CheckEnding(session, path, relative);
+}
+
+// The parents of both names are looked at before the names themselves.
+Status CheckParents(Session* session, const RenameEnd (&ends)[2]) {
+  for (const RenameEnd& end : ends) {
+    if (!end.managed) continue;
+    struct stat st = {};
+    auto layer = session->store().layers->Find(std::string(ParentOf(end.relative)), &st, true);
+    if (!layer.ok()) return layer.status();
+    if (!S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
+  }
+  return Status::Ok();
 }
 
 // Sessions that live until the process ends. The handler runs after Python has finalised, so files
 // that Python flushes at the very last are written by then; and it gets the exit status.
 void AtExit(int status, void*);
 struct LiveSessions {
-  std::mutex mutex;
+  ForkMutex mutex{ForkMutex::kAttaching};
   std::vector<std::weak_ptr<Session>> sessions;
-  LiveSessions() { (void)::on_exit(&AtExit, nullptr); }
+  bool at_exit = false;  // the handler is there
 };
-LiveSessions& Live() {
-  static auto* live = new LiveSessions;
-  return *live;
-}
+LiveSessions& live = *new LiveSessions;
 
 constexpr uint32_t kExitWaitMs = 2000;
 
 void AtExit(int status, void*) {
   std::vector<std::shared_ptr<Session>> sessions;
   {
-    std::lock_guard<std::mutex> guard(Live().mutex);
-    for (auto& weak : Live().sessions) {
+    ForkGuard guard(live.mutex);
+    for (auto& weak : live.sessions) {
       if (auto session = weak.lock(); session != nullptr && !session->ended()) {
         sessions.push_back(std::move(session));
       }
@@ -173,9 +181,10 @@ int capio_session_open(const capio_session_options* options, capio_session** out
     auto session = capio::Session::Open(config);
     if (!session.ok()) return session.status();
     {
-      std::lock_guard<std::mutex> guard(capio::Live().mutex);
-      std::erase_if(capio::Live().sessions, [](const auto& weak) { return weak.expired(); });
-      capio::Live().sessions.push_back(*session);
+      capio::ForkGuard guard(capio::live.mutex);
+      std::erase_if(capio::live.sessions, [](const auto& weak) { return weak.expired(); });
+      capio::live.sessions.push_back(*session);
+      if (!std::exchange(capio::live.at_exit, true)) (void)::on_exit(&capio::AtExit, nullptr);
     }
     *out = new capio_session{session.take()};
     return Status::Ok();
@@ -359,15 +368,20 @@ int capio_rename(capio_session* session, const char* from, size_t from_len, cons
       }
     }
     if (!ends[0].managed && !ends[1].managed) return Status::Error(CAPIO_UNMANAGED);
-    for (int i = 0; i < 2; ++i) {
-      capio::Ending ending = capio::EndingOf(paths[i]);
-      if (ending == capio::Ending::kName || !ends[0].managed) continue;
-      // Only a directory may be named so, or be given such a name.
-      CAPIO_RETURN_IF_ERROR(
-          capio::CheckEnding(session->impl.get(), i == 0 ? paths[0] : "./", ends[0].relative));
-      if (ending == capio::Ending::kDot) return Status::Error(EBUSY);
-    }
-    return capio::RenamePath(session->impl.get(), ends[0], ends[1]);
+    auto rename = [&]() -> Status {
+      for (int i = 0; i < 2; ++i) {
+        capio::Ending ending = capio::EndingOf(paths[i]);
+        if (ending == capio::Ending::kName || !ends[0].managed) continue;
+        // Only a directory may be named so, or be given such a name.
+        CAPIO_RETURN_IF_ERROR(
+            capio::CheckEnding(session->impl.get(), i == 0 ? paths[0] : "./", ends[0].relative));
+        if (ending == capio::Ending::kDot) return Status::Error(EBUSY);
+      }
+      return capio::RenamePath(session->impl.get(), ends[0], ends[1]);
+    };
+    Status renamed = rename();
+    if (!renamed.ok()) CAPIO_RETURN_IF_ERROR(capio::CheckParents(session->impl.get(), ends));
+    return renamed;
   });
 }
 

@@ -9,8 +9,9 @@
 namespace capio {
 namespace {
 
-// A declared directory is final when everybody who is declared to fill it has ended (on_termination, which is what
-// a directory without a clause gets, too). Until then a consumer's listing under `update` waits.
+// A declared directory is final when everybody who is declared to fill it has ended
+// (on_termination, which is what a directory without a clause gets, too). Until then a consumer's
+// listing under `update` waits.
 Status AwaitFilled(Session* session, const std::string& relative, const Rule& rule) {
   Store& store = session->store();
   for (;;) {

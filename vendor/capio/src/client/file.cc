@@ -14,6 +14,8 @@
 namespace capio {
 namespace {
 
+ForkMutex& own_mutex = *new ForkMutex(ForkMutex::kAttaching);
+
 bool Missing(int code) { return code == ENOENT || code == ENOTDIR; }
 
 Status NoSpace(const Session& session, const std::string& name) {
@@ -406,8 +408,7 @@ Status File::OwnAfterFork() {
     return Status::Ok();
   CAPIO_RETURN_IF_ERROR(session_->Ensure());
   // Two threads of the child may come at once; this never waits for another process.
-  static auto* mutex = new ForkMutex(ForkMutex::kAttaching);
-  ForkGuard guard(*mutex);
+  ForkGuard guard(own_mutex);
   if (fork_epoch_.load() == ForkEpoch() || session_->ended()) return Status::Ok();
   record_->flags.fetch_or(kFileNeedsProbe);
   CAPIO_RETURN_IF_ERROR(CountOpen());

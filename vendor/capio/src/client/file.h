@@ -1,4 +1,5 @@
-// An open file that CAPIO has to watch: every writing handle, and a consumer's handle of a file still growing.
+// An open file that CAPIO has to watch: every writing handle, and a consumer's handle of a file
+// still growing.
 #ifndef CAPIO_CLIENT_FILE_H_
 #define CAPIO_CLIENT_FILE_H_
 
@@ -15,8 +16,8 @@ enum class FdFate { kClose, kKeep, kClosed };
 
 class File {
  public:
-  // open(2). *out is null where the descriptor needs no watching. Returns the descriptor, the caller's with null,
-  // else the File's.
+  // open(2). *out is null where the descriptor needs no watching. Returns the descriptor, the
+  // caller's with null, else the File's.
   static Result<int> Open(const std::shared_ptr<Session>& session, const std::string& relative,
                           int flags, mode_t mode, std::unique_ptr<File>* out);
 

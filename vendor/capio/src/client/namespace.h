@@ -20,7 +20,8 @@ Status StatPath(Session* session, const std::string& relative, bool follow, stru
 Status MakeDirectory(Session* session, const std::string& relative, mode_t mode);
 Status RemoveDirectory(Session* session, const std::string& relative);
 Status RemoveFile(Session* session, const std::string& relative);
-// Either path may be unmanaged (but not both): relative is then empty and the path as given is used.
+// Either path may be unmanaged (but not both): relative is then empty and the path as given is
+// used.
 struct RenameEnd {
   bool managed = false;
   std::string relative;

@@ -57,7 +57,8 @@ Answer ReadAnswer(int fd, uint32_t await_ms) {
     ssize_t n = os().Read(fd, buf, sizeof buf);
     if (n <= 0) return answer;
     answer.text.append(buf, static_cast<size_t>(n));
-    // One word is complete with its newline; an error ends with the pipe, since it may have many lines.
+    // One word is complete with its newline; an error ends with the pipe, since it may have many
+    // lines.
     if (answer.text == "ready\n" || answer.text == "busy\n") return answer;
   }
 }
@@ -108,9 +109,9 @@ Status LaunchServer(const ServerLaunch& launch) {
   // What it prints before it has a log of its own.
   Fd early(::memfd_create("capio_server-output", MFD_CLOEXEC));
 
-  std::vector<std::string> words = {*path,           "--daemon",         "--ready-fd",
-                                    std::to_string(kReadyFd), "--workflow-name",
-                                    launch.workflow, "--capio-dir",      launch.capio_dir};
+  std::vector<std::string> words = {
+      *path,           "--daemon",    "--ready-fd",    std::to_string(kReadyFd), "--workflow-name",
+      launch.workflow, "--capio-dir", launch.capio_dir};
   if (launch.config_path.empty()) {
     words.push_back("--no-config");
   } else {

@@ -21,7 +21,8 @@ struct ServerLaunch {
 };
 
 // Returns once a server serves the workflow: the one started, or another that was faster.
-// ENOENT: not found; ETIMEDOUT; EINVAL: the server refused its configuration; the sentence holds its last lines.
+// ENOENT: not found; ETIMEDOUT; EINVAL: the server refused its configuration; the sentence holds
+// its last lines.
 Status LaunchServer(const ServerLaunch& launch);
 
 // Where LaunchServer would look.

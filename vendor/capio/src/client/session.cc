@@ -31,8 +31,17 @@ ForkMutex& AttachMutex() {
   return *mutex;
 }
 
+// What holds where nothing is declared.
+const std::shared_ptr<const Rule>& NoRule() {
+  static const auto* rule = new std::shared_ptr<const Rule>(std::make_shared<const Rule>());
+  return *rule;
+}
+
+// Made when the library is loaded: a fork in the middle of making one would leave its guard taken
+// in the child.
 const bool fork_hook = [] {
   (void)AttachMutex();
+  (void)NoRule();
   CallAfterForkInChild([] { process_key.store(0, std::memory_order_release); });
   return true;
 }();
@@ -93,7 +102,8 @@ pid_t ParentOfPid(pid_t pid) {
 
 const std::string& LastWaitNeeds() { return wait_clock.needs; }
 
-// ---- attaching --------------------------------------------------------------------------------------
+// ---- attaching
+// --------------------------------------------------------------------------------------
 
 Result<std::shared_ptr<Session>> Session::Open(const SessionConfig& config) {
   std::shared_ptr<Session> session(new Session(config));
@@ -131,8 +141,8 @@ Result<std::shared_ptr<Session>> Session::Open(const SessionConfig& config) {
     }
     if (n < 0) {
       return Translated(static_cast<int>(-n), "cannot read the CAPIO-CL file '" +
-                                                  config.config_path + "': " +
-                                                  strerror(static_cast<int>(-n)));
+                                                  config.config_path +
+                                                  "': " + strerror(static_cast<int>(-n)));
     }
   }
   CAPIO_RETURN_IF_ERROR(session->Connect());
@@ -180,7 +190,8 @@ Status Session::Connect() {
       }
     }
     if (closing && store_->Served()) {
-      // The server is on its way out: its end closes our connection. Bounded, since it may decide to stay.
+      // The server is on its way out: its end closes our connection. Bounded, since it may decide
+      // to stay.
       Fd socket = store_->ConnectToServer();
       int64_t left = (deadline - os().MonotonicNs()) / 1'000'000;
       if (left <= 0) {
@@ -214,8 +225,8 @@ Status Session::CheckSameWorkflow() const {
   }
   if (!config_.config_path.empty() && HashString(config_text_) != header.config_hash) {
     return Translated(EBUSY, "workflow '" + config_.workflow + "' is running with another " +
-                                 (store_->HasConfig() ? "" : "(no) ") +
-                                 "CAPIO-CL file than '" + config_.config_path +
+                                 (store_->HasConfig() ? "" : "(no) ") + "CAPIO-CL file than '" +
+                                 config_.config_path +
                                  "'; let it end first, or use another workflow name");
   }
   return Status::Ok();
@@ -303,7 +314,8 @@ void Session::SayHello() {
 void Session::Send(const Message& message) {
   std::string frame = EncodeMessage(message);
   {
-    // Held, lest another thread put a new socket in place and somebody else's descriptor get this number.
+    // Held, lest another thread put a new socket in place and somebody else's descriptor get this
+    // number.
     ForkGuard guard(mutex_);
     if (socket_.valid() &&
         os().Send(socket_.get(), frame.data(), frame.size(), MSG_DONTWAIT) >= 0) {
@@ -329,8 +341,8 @@ void Session::ReviveServer() {
   if (Status s = StartServer(); s.ok()) {
     SayHello();
   } else {
-    Warn("revive", std::string("the CAPIO server has ended and cannot be started again: ") +
-                       s.text());
+    Warn("revive",
+         std::string("the CAPIO server has ended and cannot be started again: ") + s.text());
   }
 }
 
@@ -350,7 +362,8 @@ Status Session::Ensure() {
   }
   if (!ended()) {
     Status s = AttachOnce();
-    if (s.code() == ESTALE) s = Translated(ESTALE, "the workflow ended while this process was starting");
+    if (s.code() == ESTALE)
+      s = Translated(ESTALE, "the workflow ended while this process was starting");
     CAPIO_RETURN_IF_ERROR(s);
     SayHello();
   }
@@ -358,7 +371,8 @@ Status Session::Ensure() {
   return Status::Ok();
 }
 
-// ---- the end ----------------------------------------------------------------------------------------
+// ---- the end
+// ----------------------------------------------------------------------------------------
 
 void Session::Goodbye(bool bad) {
   if (ended() || fork_epoch_.load() != ForkEpoch()) return;
@@ -420,11 +434,10 @@ Status Session::AwaitSafe(uint32_t wait_ms) {
   }
   std::string frame = EncodeMessage({MessageType::kBye, slot_, epoch_, wait_ms > 0 ? 1u : 0u, ""});
   auto sent = [&] {
-    return socket.valid() &&
-           os().Send(socket.get(), frame.data(), frame.size(), MSG_DONTWAIT) >= 0;
+    return socket.valid() && os().Send(socket.get(), frame.data(), frame.size(), MSG_DONTWAIT) >= 0;
   };
-  // A server that has ended in order has taken the store away. If one was killed, what we made must not lie in the
-  // store for want of another.
+  // A server that has ended in order has taken the store away. If one was killed, what we made must
+  // not lie in the store for want of another.
   auto reached = [&]() -> Result<bool> {
     if (sent()) return true;
     if (!store_->Linked()) return false;
@@ -449,8 +462,7 @@ Status Session::AwaitSafe(uint32_t wait_ms) {
     int events = left <= 0 ? 0 : os().Poll(socket.get(), POLLIN, left);
     if (events == -EINTR) continue;
     if (events <= 0) {
-      Say("capio_server (pid " +
-          std::to_string(store_->segment->header().server_pid.load()) +
+      Say("capio_server (pid " + std::to_string(store_->segment->header().server_pid.load()) +
           ") does not answer; what this step wrote goes to CAPIO_DIR when it does");
       return Status::Error(ETIMEDOUT);
     }
@@ -482,11 +494,30 @@ void Session::SetFlags(uint32_t set, uint32_t clear) {
   config_.flags = (config_.flags | set) & ~clear;
 }
 
-// ---- names and rules --------------------------------------------------------------------------------
+// ---- names and rules
+// --------------------------------------------------------------------------------
+
+// ".." of something that is not there, or is no directory, leads nowhere: normalising alone would
+// hide that.
+Status Session::CheckDotDot(std::string_view path) const {
+  for (size_t at = path.find("/.."); at != std::string_view::npos; at = path.find("/..", at + 1)) {
+    if (at == 0 || (at + 3 < path.size() && path[at + 3] != '/')) continue;
+    auto prefix = AbsolutePath(path.substr(0, at));
+    if (!prefix.ok()) return prefix.status();
+    std::string relative;
+    if (!PathBelow(*prefix, dir_, &relative) && !PathBelow(*prefix, real_dir_, &relative)) continue;
+    struct stat st = {};
+    auto layer = store_->layers->Find(relative, &st, true);
+    if (!layer.ok()) return layer.status();
+    if (!S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
+  }
+  return Status::Ok();
+}
 
 Result<std::string> Session::Relative(std::string_view path) const {
   auto absolute = AbsolutePath(path);
   if (!absolute.ok()) return absolute.status();
+  if (path.find("/..") != std::string_view::npos) CAPIO_RETURN_IF_ERROR(CheckDotDot(path));
   std::string relative;
   if (!PathBelow(*absolute, dir_, &relative) && !PathBelow(*absolute, real_dir_, &relative)) {
     return Status::Error(CAPIO_UNMANAGED);
@@ -498,8 +529,7 @@ Result<std::string> Session::Relative(std::string_view path) const {
 }
 
 std::shared_ptr<const Rule> Session::RuleOf(const std::string& relative) {
-  static const auto kDefault = std::make_shared<const Rule>();
-  if (store_->rules.empty()) return kDefault;
+  if (store_->rules.empty()) return NoRule();
   {
     ForkGuard guard(mutex_);
     auto found = rule_cache_.find(relative);
@@ -536,7 +566,8 @@ bool Session::RealCounts(const struct stat& st, const std::string& relative) con
   if ((header.flags.load() & kResume) != 0) return true;
   int64_t changed = st.st_mtim.tv_sec * INT64_C(1'000'000'000) + st.st_mtim.tv_nsec;
   if (changed < header.stamp_ns) return false;
-  // Made in this run by a tool that knows nothing of CAPIO: complete when nobody has it open for writing.
+  // Made in this run by a tool that knows nothing of CAPIO: complete when nobody has it open for
+  // writing.
   return S_ISDIR(st.st_mode) ||
          ProbeWritersAt(store_->real.get(), relative.c_str()) != Writers::kSome;
 }
@@ -581,7 +612,8 @@ void Session::Warn(const std::string& key, const std::string& text) {
   Say("warning: " + text);
 }
 
-// ---- thread slots -----------------------------------------------------------------------------------
+// ---- thread slots
+// -----------------------------------------------------------------------------------
 
 ThreadSlot* Session::TakeThreadSlot() {
   {
@@ -627,7 +659,8 @@ Activity::~Activity() {
   session_->ReturnThreadSlot(slot_);
 }
 
-// ---- waiting ----------------------------------------------------------------------------------------
+// ---- waiting
+// ----------------------------------------------------------------------------------------
 
 std::vector<uint32_t> Session::ProvidersOf(const FileRecord* record) {
   std::vector<uint32_t> apps;
@@ -683,8 +716,7 @@ std::string Session::Describe(const std::vector<uint32_t>& apps) const {
 }
 
 Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity,
-                      const std::string& name, const std::vector<uint32_t>& apps,
-                      bool* timed_out) {
+                      const std::string& name, const std::vector<uint32_t>& apps, bool* timed_out) {
   WaitClock& clock = wait_clock;
   int64_t now = os().MonotonicNs();
   // The same wait goes on if the caller came straight back after a slice.
@@ -774,7 +806,8 @@ Status Session::SleepForPath(const std::string& relative, const Rule& rule, uint
                                         std::to_string(failed_pid) +
                                         ") failed before it made this file");
     }
-    return Translated(ENOENT, "declared as an output, but " + Describe(apps) + " without making it");
+    return Translated(ENOENT,
+                      "declared as an output, but " + Describe(apps) + " without making it");
   }
   wait_clock.ended.clear();
   bool timed_out = false;
@@ -789,9 +822,10 @@ Status Session::Failure(const FileRecord* record) const {
   auto pid = static_cast<int32_t>(why & 0xffffffff);
   std::string who = app == kNoApp ? "its producer" : "app '" + store_->AppName(app) + "'";
   if (pid != 0) who += " (pid " + std::to_string(pid) + ")";
-  const char* what = (why >> 48) == kFailureBadEnd ? " ended with an error before the file was complete"
-                     : (why >> 48) == kFailureIo   ? " lost bytes while writing the file"
-                                                   : " died before the file was complete";
+  const char* what = (why >> 48) == kFailureBadEnd
+                         ? " ended with an error before the file was complete"
+                     : (why >> 48) == kFailureIo ? " lost bytes while writing the file"
+                                                 : " died before the file was complete";
   return Translated(EOWNERDEAD, who + what);
 }
 
@@ -807,8 +841,8 @@ Status Session::WaitForCommit(FileRecord* record) {
     CAPIO_RETURN_IF_ERROR(Sleep(&record->word, prepared, kWaitingCommit,
                                 store_->records->NameOf(record), ProvidersOf(record), &timed_out));
     // Woken: look. Not woken: whoever should have sealed it may be dead.
-    state = timed_out ? Evaluate(record, -1)
-                      : StateOf(record->status.load(std::memory_order_acquire));
+    state =
+        timed_out ? Evaluate(record, -1) : StateOf(record->status.load(std::memory_order_acquire));
   }
 }
 

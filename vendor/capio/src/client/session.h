@@ -1,5 +1,5 @@
-// A client: this process in one workflow as one app. Owns a slot of the control segment, knows the rules, and does
-// the waiting that files, directories and name operations ask for.
+// A client: this process in one workflow as one app. Owns a slot of the control segment, knows the
+// rules, and does the waiting that files, directories and name operations ask for.
 #ifndef CAPIO_CLIENT_SESSION_H_
 #define CAPIO_CLIENT_SESSION_H_
 
@@ -35,7 +35,8 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Makes sure that this process is a client (again, after fork). To be called on entry of every operation.
+  // Makes sure that this process is a client (again, after fork). To be called on entry of every
+  // operation.
   Status Ensure();
 
   void Goodbye(bool bad);
@@ -43,14 +44,16 @@ class Session {
   void FailAbandoned();
   // The end: gives the slot back and commits what that commits. Idempotent.
   void Finish();
-  // After Finish: waits until the server says that what this client made is safe. Prints what the server says.
+  // After Finish: waits until the server says that what this client made is safe. Prints what the
+  // server says.
   Status AwaitSafe(uint32_t wait_ms);
   void SetFlags(uint32_t set, uint32_t clear);
 
   // Relative path inside CAPIO_DIR, or CAPIO_UNMANAGED.
   Result<std::string> Relative(std::string_view path) const;
   std::shared_ptr<const Rule> RuleOf(const std::string& relative);
-  // The rule that a file made by this session gets: permanent, too, if the session keeps everything.
+  // The rule that a file made by this session gets: permanent, too, if the session keeps
+  // everything.
   Rule RuleForNew(const Rule& rule) const;
   [[nodiscard]] bool DeclaredProducer(const Rule& rule) const;
   // Of this file: declared, or it has written to it.
@@ -61,7 +64,8 @@ class Session {
   // The cell of this client for a file.
   Result<Cell*> CellFor(FileRecord* record);
 
-  // One bounded sleep until a declared output may exist; the caller looks again. Fails once nobody will make it.
+  // One bounded sleep until a declared output may exist; the caller looks again. Fails once nobody
+  // will make it.
   Status SleepForPath(const std::string& relative, const Rule& rule, uint32_t prepared);
   // Sleeps until the file is final. Ok: committed.
   Status WaitForCommit(FileRecord* record);
@@ -87,6 +91,7 @@ class Session {
   bool ended() const { return ended_.load(std::memory_order_acquire); }
 
  private:
+  Status CheckDotDot(std::string_view path) const;
   friend class Activity;
   explicit Session(SessionConfig config) : config_(std::move(config)) {}
 
@@ -102,8 +107,8 @@ class Session {
 
   ThreadSlot* TakeThreadSlot();
   void ReturnThreadSlot(ThreadSlot* slot);
-  // The common part of every sleep: says who is waited for, sleeps at most the back-off, reports time-outs.
-  // Ok: look again.
+  // The common part of every sleep: says who is waited for, sleeps at most the back-off, reports
+  // time-outs. Ok: look again.
   Status Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity, const std::string& name,
                const std::vector<uint32_t>& apps, bool* timed_out);
   std::vector<uint32_t> ProvidersOf(const FileRecord* record);
@@ -144,8 +149,8 @@ class Activity {
   ThreadSlot* slot_;
 };
 
-// The apps that the calling thread's last wait needs, all of whose processes are this one; "" otherwise. Names are
-// separated by newlines.
+// The apps that the calling thread's last wait needs, all of whose processes are this one; ""
+// otherwise. Names are separated by newlines.
 const std::string& LastWaitNeeds();
 
 }  // namespace capio

@@ -1,4 +1,5 @@
-// What the process must know of its own fork(2)s, and mutexes that a fork cannot leave locked in the child.
+// What the process must know of its own fork(2)s, and mutexes that a fork cannot leave locked in
+// the child.
 #ifndef CAPIO_OS_FORK_H_
 #define CAPIO_OS_FORK_H_
 
@@ -12,12 +13,12 @@ uint64_t ForkEpoch();
 // Times this process has forked: a descriptor older than the last fork may live on in a child.
 uint64_t ForksDone();
 
-// Runs in every child, before fork returns there, while all ForkMutexes are held. For initialisers of static
-// objects.
+// Runs in every child, before fork returns there, while all ForkMutexes are held. For initialisers
+// of static objects.
 void CallAfterForkInChild(void (*call)());
 
-// A mutex that fork waits for, so that the child finds it free and what it guards whole. Nothing that waits for
-// another process may happen while it is held.
+// A mutex that fork waits for, so that the child finds it free and what it guards whole. Nothing
+// that waits for another process may happen while it is held.
 class ForkMutex {
  public:
   // Who holds one may only lock others of a higher level.

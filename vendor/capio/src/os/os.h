@@ -1,7 +1,9 @@
-// Every system call of the engine goes through one Os, so that a test can make any of them fail or count them.
+// Every system call of the engine goes through one Os, so that a test can make any of them fail or
+// count them.
 //
-// Convention: calls return a value >= 0, or a negated errno. They retry EINTR only where the call cannot be waiting
-// for another process (waits must return it, so that Python can run its signal handlers).
+// Convention: calls return a value >= 0, or a negated errno. They retry EINTR only where the call
+// cannot be waiting for another process (waits must return it, so that Python can run its signal
+// handlers).
 #ifndef CAPIO_OS_OS_H_
 #define CAPIO_OS_OS_H_
 
@@ -54,21 +56,24 @@ class Os {
   virtual int Futimens(int fd, const struct timespec times[2]);
   virtual int Fsync(int fd);
   virtual int Syncfs(int fd);
-  // Copies up to n bytes at the same offset of both files, by the fastest way both file systems offer.
+  // Copies up to n bytes at the same offset of both files, by the fastest way both file systems
+  // offer.
   virtual ssize_t CopyRange(int from, int to, off_t offset, size_t n);
   virtual ssize_t Getdents(int fd, void* buf, size_t n);
   virtual int StatVfs(int fd, struct statvfs* st);
   virtual int Identity(int fd, const struct stat& st, FileIdentity* id);
   virtual int Fcntl(int fd, int command, intptr_t argument);
 
-  // M1: POSIX record locks of one byte range. TryLock gives -EAGAIN when somebody else holds part of it.
+  // M1: POSIX record locks of one byte range. TryLock gives -EAGAIN when somebody else holds part
+  // of it.
   virtual int TryLock(int fd, off_t start, off_t length);
   virtual int Unlock(int fd, off_t start, off_t length);
-  // 0 if nobody else holds any of the range; else 1 and the holder's pid in our namespace (0: not visible).
+  // 0 if nobody else holds any of the range; else 1 and the holder's pid in our namespace (0: not
+  // visible).
   virtual int LockHolder(int fd, off_t start, off_t length, pid_t* pid);
 
-  // M3: 0 if nobody has the file open for writing or mapped shared-writable; -EBUSY if somebody has; another
-  // negated errno where leases are not to be had. fd must be open for reading only.
+  // M3: 0 if nobody has the file open for writing or mapped shared-writable; -EBUSY if somebody
+  // has; another negated errno where leases are not to be had. fd must be open for reading only.
   virtual int ProbeNoWriters(int fd);
 
   // Shared memory and waiting.

@@ -153,8 +153,8 @@ int Os::Identity(int fd, const struct stat& st, FileIdentity* id) {
   struct statx more = {};
   if (::statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &more) == 0 &&
       (more.stx_mask & STATX_BTIME) != 0) {
-    id->incarnation = static_cast<uint64_t>(more.stx_btime.tv_sec) * 1000000000u +
-                      more.stx_btime.tv_nsec;
+    id->incarnation =
+        static_cast<uint64_t>(more.stx_btime.tv_sec) * 1000000000u + more.stx_btime.tv_nsec;
   }
   return 0;
 }
@@ -196,7 +196,8 @@ int Os::LockHolder(int fd, off_t start, off_t length, pid_t* pid) {
 }
 
 int Os::ProbeNoWriters(int fd) {
-  // A conflicting open while we hold the lease signals us: with the default SIGIO that would be our death.
+  // A conflicting open while we hold the lease signals us: with the default SIGIO that would be our
+  // death.
   (void)::fcntl(fd, F_SETSIG, SIGURG);
   if (::fcntl(fd, F_SETLEASE, F_RDLCK) < 0) return errno == EAGAIN ? -EBUSY : -errno;
   (void)::fcntl(fd, F_SETLEASE, F_UNLCK);

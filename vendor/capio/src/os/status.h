@@ -47,8 +47,8 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}              // NOLINT: implicit by intent
-  Result(Status status) : status_(std::move(status)) {}      // NOLINT: implicit by intent
+  Result(T value) : value_(std::move(value)) {}          // NOLINT: implicit by intent
+  Result(Status status) : status_(std::move(status)) {}  // NOLINT: implicit by intent
 
   [[nodiscard]] bool ok() const { return value_.has_value(); }
   [[nodiscard]] const Status& status() const { return status_; }
@@ -64,8 +64,8 @@ class [[nodiscard]] Result {
   Status status_;
 };
 
-#define CAPIO_RETURN_IF_ERROR(expr)                      \
-  do {                                                   \
+#define CAPIO_RETURN_IF_ERROR(expr)                       \
+  do {                                                    \
     if (::capio::Status s_ = (expr); !s_.ok()) return s_; \
   } while (0)
 

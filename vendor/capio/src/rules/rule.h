@@ -1,4 +1,5 @@
-// What a CAPIO-CL file says, as data: one Entry per pattern, and the Rule that a path gets from all of them.
+// What a CAPIO-CL file says, as data: one Entry per pattern, and the Rule that a path gets from all
+// of them.
 #ifndef CAPIO_RULES_RULE_H_
 #define CAPIO_RULES_RULE_H_
 
@@ -17,13 +18,15 @@ enum class Storage : uint8_t { kMemory = 0, kFs = 1 };
 struct Streaming {
   CommitRule commit = CommitRule::kOnTermination;
   FireRule fire = FireRule::kUpdate;
-  uint32_t close_count = 1;               // on_close:N
-  uint32_t n_files = 0;                   // on_n_files: entries expected; 0: not given
-  std::vector<std::string> dependencies;  // on_file: normalised relative patterns, sorted (see IsGlob)
+  uint32_t close_count = 1;  // on_close:N
+  uint32_t n_files = 0;      // on_n_files: entries expected; 0: not given
+  std::vector<std::string>
+      dependencies;  // on_file: normalised relative patterns, sorted (see IsGlob)
   bool operator==(const Streaming&) const = default;
 };
 
-// Everything the file says about one pattern. Patterns are relative to CAPIO_DIR, normalised, without a leading
+// Everything the file says about one pattern. Patterns are relative to CAPIO_DIR, normalised,
+// without a leading
 // '/'; CAPIO_DIR itself is "".
 struct Entry {
   std::string pattern;        // if is_glob, as written; else the name itself, without escapes
@@ -35,7 +38,7 @@ struct Entry {
   std::optional<Streaming> streaming;
   std::vector<uint16_t> producers;  // indices into Workflow::apps
   std::vector<uint16_t> consumers;
-  std::string home;                 // home_node_policy: "create", "hashing", "manual:<node>", or ""
+  std::string home;  // home_node_policy: "create", "hashing", "manual:<node>", or ""
   bool operator==(const Entry&) const = default;
 };
 
@@ -50,8 +53,9 @@ struct Workflow {
   bool operator==(const Workflow&) const = default;
 };
 
-// What holds for one path: the sum of all matching entries. Streaming comes from the exact name, else from the
-// longest matching pattern; producers and consumers are the union; permanent and excluded are true if any says so.
+// What holds for one path: the sum of all matching entries. Streaming comes from the exact name,
+// else from the longest matching pattern; producers and consumers are the union; permanent and
+// excluded are true if any says so.
 struct Rule {
   Streaming streaming;
   bool is_directory = false;

@@ -53,14 +53,16 @@ PersistOutcome PersistFile(Store* store, PersistTask task) {
   FileIdentity id;
   if (!source.valid() || os().Fstat(source.get(), &st) < 0 ||
       os().Identity(source.get(), st, &id) < 0 || store->records->Find(id) != record) {
-    // Renamed or removed since: who did that looks after it, and so does the last pass over the tree.
+    // Renamed or removed since: who did that looks after it, and so does the last pass over the
+    // tree.
     outcome.superseded = true;
     return outcome;
   }
   std::string parent(ParentOf(t.to));
   outcome.status = PersistDirectories(store, parent);
   if (!outcome.status.ok()) return outcome;
-  // The same name whenever this file is written: who takes over from a killed server writes over its leftover.
+  // The same name whenever this file is written: who takes over from a killed server writes over
+  // its leftover.
   std::string temporary = (parent.empty() ? "" : parent + "/") + ".capio-" +
                           std::to_string(store->segment->header().control_id) + "-" +
                           std::to_string(store->records->OffsetOf(record)) + ".tmp";
@@ -69,7 +71,8 @@ PersistOutcome PersistFile(Store* store, PersistTask task) {
               (record->flags.load() & kFileDirty) == 0 && store->records->NameOf(record) == t.name;
   if (!t.salvage && !same) outcome.superseded = true;
   if (outcome.status.ok() && !outcome.superseded) {
-    int error = os().RenameAt(store->real.get(), temporary.c_str(), store->real.get(), t.to.c_str());
+    int error =
+        os().RenameAt(store->real.get(), temporary.c_str(), store->real.get(), t.to.c_str());
     if (error < 0) {
       outcome.status = Status::Error(-error);
     } else if (t.salvage || StillNamed(store, record, t.name)) {

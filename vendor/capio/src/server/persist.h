@@ -26,8 +26,8 @@ struct PersistOutcome {
   bool superseded = false;  // the file changed or moved meanwhile: look at its record again
 };
 
-// Copies one file of the tree to CAPIO_DIR: temporary name, fsync, rename; mode and times are kept. The rename
-// happens only if generation and state are still those that were copied.
+// Copies one file of the tree to CAPIO_DIR: temporary name, fsync, rename; mode and times are kept.
+// The rename happens only if generation and state are still those that were copied.
 PersistOutcome PersistFile(Store* store, PersistTask task);
 
 // Makes a directory of CAPIO_DIR and those above it, with the tree's modes.

@@ -28,14 +28,15 @@ constexpr uint64_t kConnection = uint64_t{5} << 56;
 constexpr uint64_t kPidfd = uint64_t{6} << 56;
 constexpr uint64_t kKindMask = uint64_t{0xff} << 56;
 constexpr int kPoolThreads = 2;
-// For clients whose end the kernel cannot announce to us: other pid namespaces, kernels without pidfd_open.
+// For clients whose end the kernel cannot announce to us: other pid namespaces, kernels without
+// pidfd_open.
 constexpr int kSweepMs = 1000;
 
 Result<std::string> ReadAll(const std::string& path) {
   Fd fd(os().OpenAt(AT_FDCWD, path.c_str(), O_RDONLY, 0));
   if (!fd.valid()) {
-    return Status::Error(-fd.get(), "cannot read the CAPIO-CL file '" + path +
-                                        "': " + strerror(-fd.get()));
+    return Status::Error(-fd.get(),
+                         "cannot read the CAPIO-CL file '" + path + "': " + strerror(-fd.get()));
   }
   std::string text;
   char buf[1 << 14];
@@ -59,7 +60,8 @@ int64_t LingerNs() {
 
 }  // namespace
 
-// ---- start ------------------------------------------------------------------------------------------
+// ---- start
+// ------------------------------------------------------------------------------------------
 
 Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
   auto transport = MakeTransport(options.backend);
@@ -115,8 +117,8 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
     for (const std::string& warning : workflow.warnings) server->Note(warning);
     return server;
   }
-  return Status::Error(EAGAIN, "the store of workflow '" + options.workflow +
-                                   "' comes and goes; try again");
+  return Status::Error(
+      EAGAIN, "the store of workflow '" + options.workflow + "' comes and goes; try again");
 }
 
 Status Server::Prepare(const ServerOptions& options, bool adopted) {
@@ -131,9 +133,9 @@ Status Server::Prepare(const ServerOptions& options, bool adopted) {
   for (int fd : {epoll_.get(), inotify_.get(), persisted_event_.get()}) {
     if (fd < 0) return Status::Error(-fd);
   }
-  for (auto [fd, id] : {std::pair{store_->listener.get(), kListener},
-                        std::pair{inotify_.get(), kInotify},
-                        std::pair{persisted_event_.get(), kPersisted}}) {
+  for (auto [fd, id] :
+       {std::pair{store_->listener.get(), kListener}, std::pair{inotify_.get(), kInotify},
+        std::pair{persisted_event_.get(), kPersisted}}) {
     int error = os().EpollControl(epoll_.get(), EPOLL_CTL_ADD, fd, EPOLLIN, id);
     if (error < 0) return Status::Error(-error);
   }
@@ -163,7 +165,8 @@ Status Server::WatchSignals(int fd) {
   return error < 0 ? Status::Error(-error) : Status::Ok();
 }
 
-// ---- the loop ---------------------------------------------------------------------------------------
+// ---- the loop
+// ---------------------------------------------------------------------------------------
 
 void Server::Run() {
   while (Step(-1)) {
@@ -320,8 +323,7 @@ void Server::Drop(uint64_t id) {
 
 void Server::Send(Connection* connection, MessageType type, uint64_t argument,
                   const std::string& text) {
-  std::string frame =
-      EncodeMessage({type, connection->slot, connection->epoch, argument, text});
+  std::string frame = EncodeMessage({type, connection->slot, connection->epoch, argument, text});
   (void)os().Send(connection->fd.get(), frame.data(), frame.size(), MSG_DONTWAIT);
 }
 
@@ -339,7 +341,8 @@ void Server::AnswerByes() {
   for (uint64_t id : gone) connections_.erase(id);
 }
 
-// ---- clients ----------------------------------------------------------------------------------------
+// ---- clients
+// ----------------------------------------------------------------------------------------
 
 // Has the kernel announce the end of the slot's process; where it cannot, Step sweeps.
 void Server::Watch(uint32_t slot) {
@@ -367,8 +370,8 @@ void Server::CheckAllSlots() {
   for (uint32_t slot = 1; slot < used; ++slot) CheckSlot(slot);
 }
 
-// A client that is no more: writes its end into its cells, draws the consequences, frees the slot. Every step may
-// be repeated by a server that adopts the store after our death.
+// A client that is no more: writes its end into its cells, draws the consequences, frees the slot.
+// Every step may be repeated by a server that adopts the store after our death.
 void Server::Settle(uint32_t slot) {
   Header& header = store_->segment->header();
   Client& client = header.clients[slot];
@@ -386,9 +389,8 @@ void Server::Settle(uint32_t slot) {
   SettleIntents(client, slot, outcome == kCellDied);
   std::vector<FileRecord*> touched;
   // Judged while the slot still says who it was.
-  store_->records->ForEachCellOf(&client, [&](Cell* cell) {
-    touched.push_back(store_->records->At(cell->record));
-  });
+  store_->records->ForEachCellOf(
+      &client, [&](Cell* cell) { touched.push_back(store_->records->At(cell->record)); });
   for (FileRecord* record : touched) Look(record);
   bool running = store_->judge->Running(app);
   if ((root && bad) || !running) {
@@ -409,9 +411,8 @@ void Server::Settle(uint32_t slot) {
       }
     });
   }
-  store_->records->ForEachCellOf(&client, [&](Cell* cell) {
-    cell->outcome.store(outcome, std::memory_order_release);
-  });
+  store_->records->ForEachCellOf(
+      &client, [&](Cell* cell) { cell->outcome.store(outcome, std::memory_order_release); });
   App& entry = header.apps[app];
   if (root && bad) {
     entry.failed_pid.store(pid);
@@ -457,7 +458,8 @@ void Server::SettleIntents(const Client& client, uint32_t slot, bool died) {
   }
 }
 
-// ---- files ------------------------------------------------------------------------------------------
+// ---- files
+// ------------------------------------------------------------------------------------------
 
 // Evaluates a file and does what its state asks of the server.
 void Server::Look(FileRecord* record) {
@@ -492,7 +494,8 @@ void Server::WatchClosing(FileRecord* record) {
   }
 }
 
-// The kernel announces a close before it stops counting the writer, so the news may come a moment too early.
+// The kernel announces a close before it stops counting the writer, so the news may come a moment
+// too early.
 void Server::LookAtClosing() {
   std::set<FileRecord*> records;
   for (auto& [watch, record] : closing_) records.insert(record);
@@ -578,7 +581,8 @@ void Server::OnPersisted() {
   }
 }
 
-// ---- the end ----------------------------------------------------------------------------------------
+// ---- the end
+// ----------------------------------------------------------------------------------------
 
 bool Server::AnyClient() const {
   const Header& header = store_->segment->header();
@@ -622,7 +626,8 @@ void Server::StartLastPass() {
 void Server::LastPassOver(const std::string& directory) {
   auto entries = ListDirectory(store_->tree.get(), At(directory), Layer::kTree);
   if (!entries.ok()) return;
-  bool keep_all = (store_->segment->header().flags.load() & kPersistAll) != 0 && !store_->HasConfig();
+  bool keep_all =
+      (store_->segment->header().flags.load() & kPersistAll) != 0 && !store_->HasConfig();
   for (const DirEntry& entry : *entries) {
     std::string path = directory.empty() ? entry.name : directory + "/" + entry.name;
     struct stat st = {};
@@ -647,7 +652,8 @@ void Server::LastPassOver(const std::string& directory) {
 
 // What becomes of one file of the tree when the store goes.
 void Server::LastLook(const std::string& path, const struct stat& st) {
-  bool keep_all = (store_->segment->header().flags.load() & kPersistAll) != 0 && !store_->HasConfig();
+  bool keep_all =
+      (store_->segment->header().flags.load() & kPersistAll) != 0 && !store_->HasConfig();
   Fd fd(os().OpenAt(store_->tree.get(), path.c_str(), O_PATH | O_NOFOLLOW, 0));
   FileIdentity id;
   if (!fd.valid() || os().Identity(fd.get(), st, &id) < 0) return;

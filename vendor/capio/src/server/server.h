@@ -1,6 +1,7 @@
-// capio_server: the custodian of one store. It learns of process death and applies what death implies, writes
-// permanent files back to CAPIO_DIR, and removes the store when the workflow has ended. Nothing on the data path
-// waits for it: if it is stopped or killed, running clients go on, and a new one adopts the store.
+// capio_server: the custodian of one store. It learns of process death and applies what death
+// implies, writes permanent files back to CAPIO_DIR, and removes the store when the workflow has
+// ended. Nothing on the data path waits for it: if it is stopped or killed, running clients go on,
+// and a new one adopts the store.
 //
 // One thread runs the epoll loop and owns all state; the pool writes files back.
 #ifndef CAPIO_SERVER_SERVER_H_
@@ -22,15 +23,15 @@ namespace capio {
 
 class Server {
  public:
-  // Creates the workflow's store, or adopts one whose server has died. EBUSY: it is being served. EINVAL: the
-  // CAPIO-CL file has errors.
+  // Creates the workflow's store, or adopts one whose server has died. EBUSY: it is being served.
+  // EINVAL: the CAPIO-CL file has errors.
   static Result<std::unique_ptr<Server>> Start(const ServerOptions& options);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // One turn of the loop: waits at most timeout_ms (-1: until something happens) and handles what did.
-  // False once the server has ended.
+  // One turn of the loop: waits at most timeout_ms (-1: until something happens) and handles what
+  // did. False once the server has ended.
   bool Step(int timeout_ms);
   // Until the end.
   void Run();
@@ -95,13 +96,13 @@ class Server {
   int signals_ = -1;
   uint64_t next_id_ = 1;
   std::map<uint64_t, Connection> connections_;
-  std::map<uint32_t, Fd> pidfds_;        // slot -> pidfd of its process
-  std::map<int, FileRecord*> closing_;   // inotify watch -> file whose last writer has yet to close
-  std::set<FileRecord*> queued_;         // handed to the pool
-  std::set<FileRecord*> again_;          // to be looked at once the pool is done with them
-  int closing_retry_ms_ = 0;             // when to ask again for the writers of closing_; 0: no need
+  std::map<uint32_t, Fd> pidfds_;       // slot -> pidfd of its process
+  std::map<int, FileRecord*> closing_;  // inotify watch -> file whose last writer has yet to close
+  std::set<FileRecord*> queued_;        // handed to the pool
+  std::set<FileRecord*> again_;         // to be looked at once the pool is done with them
+  int closing_retry_ms_ = 0;            // when to ask again for the writers of closing_; 0: no need
   int64_t swept_ = 0;
-  std::vector<std::string> notes_;       // for the user, not yet delivered
+  std::vector<std::string> notes_;  // for the user, not yet delivered
   int64_t idle_since_ = 0;
   bool stop_requested_ = false;
   bool last_pass_ = false;  // the final writing back is under way

@@ -111,7 +111,8 @@ Judge::Opinion Judge::FailureBy(uint32_t slot, Fate fate) const {
           client.app.load(std::memory_order_relaxed), client.pid.load(std::memory_order_relaxed)};
 }
 
-// A file that no client has noted: made by a native tool, or by a client that died while creating it.
+// A file that no client has noted: made by a native tool, or by a client that died while creating
+// it.
 Judge::Opinion Judge::WeighOwnerless(const FileRecord* record) const {
   bool dead = false;
   uint32_t slot = 0;
@@ -148,8 +149,8 @@ Judge::Opinion Judge::Weigh(const FileRecord* record) const {
     Fate fate = Fate::kSettled;
     if (outcome == kCellLive) fate = FateOf(cell->slot, cell->epoch);
     if (fate == Fate::kSettled) fate = OutcomeOf(cell);
-    // After the fate, so that the cell of a client that is no more is final; and abandoned after the word, since a
-    // client raises it first.
+    // After the fate, so that the cell of a client that is no more is final; and abandoned after
+    // the word, since a client raises it first.
     uint64_t word = cell->word.load(std::memory_order_acquire);
     uint32_t opens = OpensOf(word);
     uint32_t closes = ClosesOf(word);
@@ -170,11 +171,10 @@ Judge::Opinion Judge::Weigh(const FileRecord* record) const {
         counted += closes - std::min(closes, abandoned);
         if (opens > closes || abandoned > 0) {
           // A settled slot may have a new tenant: then only the app is known.
-          failure = cell->outcome.load() == kCellLive ? FailureBy(cell->slot, fate)
-                                         : Opinion{Verdict::kFail,
-                                                   fate == Fate::kBad ? kFailureBadEnd
-                                                                      : kFailureDied,
-                                                   cell->app, 0};
+          failure = cell->outcome.load() == kCellLive
+                        ? FailureBy(cell->slot, fate)
+                        : Opinion{Verdict::kFail,
+                                  fate == Fate::kBad ? kFailureBadEnd : kFailureDied, cell->app, 0};
         }
         break;
     }
@@ -211,9 +211,8 @@ FileState Judge::Evaluate(FileRecord* record, int read_only, bool* sealed) {
     FileState next = kCommitted;
     if (opinion.verdict == Verdict::kNo) return kGrowing;
     if (opinion.verdict == Verdict::kProbe) {
-      Writers writers =
-          read_only >= 0 ? ProbeWriters(read_only)
-                         : ProbeWritersAt(tree_, records_->NameOf(record).c_str());
+      Writers writers = read_only >= 0 ? ProbeWriters(read_only)
+                                       : ProbeWritersAt(tree_, records_->NameOf(record).c_str());
       if (writers == Writers::kSome) next = kClosing;
     }
     if (state == next) return state;

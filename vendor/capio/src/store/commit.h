@@ -1,5 +1,6 @@
-// M4: whether a file is committed is a pure function of its cells, the slot locks, its rule and what the kernel
-// says of its writers; the answer is sealed by one CAS. Anybody may evaluate it, and whoever comes first wins.
+// M4: whether a file is committed is a pure function of its cells, the slot locks, its rule and
+// what the kernel says of its writers; the answer is sealed by one CAS. Anybody may evaluate it,
+// and whoever comes first wins.
 #ifndef CAPIO_STORE_COMMIT_H_
 #define CAPIO_STORE_COMMIT_H_
 
@@ -25,17 +26,18 @@ class Judge {
       : segment_(segment), records_(records), locks_(locks), tree_(tree) {}
 
   Fate FateOf(uint32_t slot, uint32_t epoch) const;
-  // Some client has had the file open for writing. A cell alone says nothing: its client may have died before it
-  // counted itself.
+  // Some client has had the file open for writing. A cell alone says nothing: its client may have
+  // died before it counted itself.
   bool Owned(const FileRecord* record) const;
   // Somebody of the app is alive.
   bool Running(uint32_t app) const;
   // A dead, not yet settled root client of the app that ended badly; 0 if none.
   uint32_t BadEnd(uint32_t app) const;
 
-  // Evaluates and seals. Returns the file's status after that: kGrowing, kClosing (only the kernel's writers are
-  // in the way), kCommitted or kFailed. read_only: a descriptor for the probe, or -1 to open the file by name.
-  // *sealed tells whether this call changed the state to a final one.
+  // Evaluates and seals. Returns the file's status after that: kGrowing, kClosing (only the
+  // kernel's writers are in the way), kCommitted or kFailed. read_only: a descriptor for the probe,
+  // or -1 to open the file by name. *sealed tells whether this call changed the state to a final
+  // one.
   FileState Evaluate(FileRecord* record, int read_only, bool* sealed);
   // Seals a failure, waking who waits. False if the file was final already.
   bool Fail(FileRecord* record, FailureKind kind, uint32_t app, int32_t pid);

@@ -1,7 +1,8 @@
-// The overlay (S1): a path is looked up in the memory tree, then in the real directory. What changes names acts on
-// the lower layer first and on the top last, so that no whiteouts are needed.
+// The overlay (S1): a path is looked up in the memory tree, then in the real directory. What
+// changes names acts on the lower layer first and on the top last, so that no whiteouts are needed.
 //
-// Paths are relative to CAPIO_DIR and normalised; "" is CAPIO_DIR itself. Nothing here waits or keeps records.
+// Paths are relative to CAPIO_DIR and normalised; "" is CAPIO_DIR itself. Nothing here waits or
+// keeps records.
 #ifndef CAPIO_STORE_LAYERS_H_
 #define CAPIO_STORE_LAYERS_H_
 
@@ -25,7 +26,8 @@ struct DirEntry {
 
 class Layers {
  public:
-  // Descriptors stay the caller's. scratch: a directory on the tree's file system for files not yet named.
+  // Descriptors stay the caller's. scratch: a directory on the tree's file system for files not yet
+  // named.
   Layers(int tree, int real, int scratch) : tree_(tree), real_(real), scratch_(scratch) {}
 
   // The top-most layer that has the path. -ENOENT as a Status if none.
@@ -36,10 +38,11 @@ class Layers {
 
   // Makes the tree's directories above path where the real directory has them.
   Status MakeParents(const std::string& path);
-  // Brings a real file into the tree, with its bytes, mode and times. Somebody else's copy counts as success.
+  // Brings a real file into the tree, with its bytes, mode and times. Somebody else's copy counts
+  // as success.
   Status CopyUp(const std::string& path);
-  // A new file under the name, in place of the one that is there; descriptors of the old one keep it. Returns a
-  // descriptor opened with flags. With content, the new one starts as a copy.
+  // A new file under the name, in place of the one that is there; descriptors of the old one keep
+  // it. Returns a descriptor opened with flags. With content, the new one starts as a copy.
   Result<Fd> ReplaceInTree(const std::string& path, int flags, bool content);
   Status Mkdir(const std::string& path, mode_t mode);
   Status Rmdir(const std::string& path);

@@ -1,8 +1,10 @@
-// The control segment: what every process of a workflow shares, as it lies in the file STORE/control.
+// The control segment: what every process of a workflow shares, as it lies in the file
+// STORE/control.
 //
-// Only fixed-width atomics and offsets from the segment's start; offset 0 is "none". No word is ever in a state
-// that a process killed at any instruction leaves wrong: a structure is filled first and linked by one store or
-// CAS, and every counter has a single writer (the process that owns it).
+// Only fixed-width atomics and offsets from the segment's start; offset 0 is "none". No word is
+// ever in a state that a process killed at any instruction leaves wrong: a structure is filled
+// first and linked by one store or CAS, and every counter has a single writer (the process that
+// owns it).
 #ifndef CAPIO_STORE_LAYOUT_H_
 #define CAPIO_STORE_LAYOUT_H_
 
@@ -20,7 +22,8 @@ constexpr uint32_t kPathWords = 1u << 12;
 constexpr uint32_t kAppNameMax = 128;
 constexpr uint16_t kNoApp = 0xffff;
 
-// A word to wait on. Bit 0: somebody waits. The rest counts wake-ups, so that a waiter's expected value goes stale.
+// A word to wait on. Bit 0: somebody waits. The rest counts wake-ups, so that a waiter's expected
+// value goes stale.
 using WaitWord = std::atomic<uint32_t>;
 
 enum Phase : uint32_t { kPhaseRunning = 1, kPhaseClosing = 2, kPhaseDone = 3 };
@@ -28,10 +31,10 @@ enum Phase : uint32_t { kPhaseRunning = 1, kPhaseClosing = 2, kPhaseDone = 3 };
 // ---- clients ----
 enum ClientState : uint32_t { kSlotFree = 0, kSlotAttached = 1 };
 enum ClientFlags : uint32_t {
-  kClientRoot = 1,       // no live ancestor process of the same app
-  kClientClean = 2,      // announced: its end is a good one
-  kClientBad = 4,        // announced: it ended by an exception or a non-zero exit; wins over kClientClean
-  kClientFinished = 8,   // every thread of it is past its last file operation
+  kClientRoot = 1,   // no live ancestor process of the same app
+  kClientClean = 2,  // announced: its end is a good one
+  kClientBad = 4,  // announced: it ended by an exception or a non-zero exit; wins over kClientClean
+  kClientFinished = 8,  // every thread of it is past its last file operation
 };
 struct Client {
   std::atomic<uint32_t> state;
@@ -46,7 +49,13 @@ struct Client {
 };
 
 // What one thread of a client is about; single writer, reused by other threads of the same client.
-enum ThreadActivity : uint32_t { kIdle = 0, kOpening = 1, kWaitingPath = 2, kWaitingCommit = 3, kWaitingBytes = 4 };
+enum ThreadActivity : uint32_t {
+  kIdle = 0,
+  kOpening = 1,
+  kWaitingPath = 2,
+  kWaitingCommit = 3,
+  kWaitingBytes = 4
+};
 constexpr uint32_t kThreadNameMax = 4096;
 struct ThreadSlot {
   std::atomic<uint64_t> next;
@@ -72,42 +81,51 @@ struct App {
   std::atomic<uint32_t> outcome;
   std::atomic<int32_t> failed_pid;
   std::atomic<uint32_t> declared;  // named in the CAPIO-CL file
-  std::atomic<uint64_t> key;       // hash of the name, never 0: claims the entry; the name itself is for people
+  std::atomic<uint64_t>
+      key;  // hash of the name, never 0: claims the entry; the name itself is for people
   char name[kAppNameMax];
 };
 
 // ---- files ----
 enum FileState : uint32_t { kGrowing = 0, kClosing = 1, kCommitted = 2, kFailed = 3 };
-constexpr uint64_t MakeStatus(uint64_t generation, FileState state) { return generation << 8 | state; }
+constexpr uint64_t MakeStatus(uint64_t generation, FileState state) {
+  return generation << 8 | state;
+}
 constexpr FileState StateOf(uint64_t status) { return static_cast<FileState>(status & 0xff); }
 constexpr uint64_t GenerationOf(uint64_t status) { return status >> 8; }
 
 enum FileFlags : uint32_t {
-  kFileNeedsProbe = 1,  // a writing descriptor was exposed or inherited: ask the kernel before committing
-  kFilePermanent = 2,   // to be written back to CAPIO_DIR
-  kFileManyHoles = 4,   // more than one gap: only the first is known exactly
-  kFileDirty = 8,       // changed since it was last written back
+  kFileNeedsProbe =
+      1,  // a writing descriptor was exposed or inherited: ask the kernel before committing
+  kFilePermanent = 2,  // to be written back to CAPIO_DIR
+  kFileManyHoles = 4,  // more than one gap: only the first is known exactly
+  kFileDirty = 8,      // changed since it was last written back
 };
-enum FailureKind : uint32_t { kFailureNone = 0, kFailureDied = 1, kFailureBadEnd = 2, kFailureIo = 3 };
+enum FailureKind : uint32_t {
+  kFailureNone = 0,
+  kFailureDied = 1,
+  kFailureBadEnd = 2,
+  kFailureIo = 3
+};
 constexpr uint64_t kNoHole = ~uint64_t{0};
 constexpr uint64_t kNobodyWants = ~uint64_t{0};
 
 struct FileRecord {
   std::atomic<uint64_t> next;  // in its bucket; written before the record is linked
   uint64_t dev, ino, incarnation;
-  std::atomic<uint64_t> status;       // generation and FileState
-  std::atomic<uint64_t> persisted;    // generation + 1 last written back to CAPIO_DIR; 0: none
-  std::atomic<uint64_t> hole;         // first byte below the size that nobody has written yet
+  std::atomic<uint64_t> status;     // generation and FileState
+  std::atomic<uint64_t> persisted;  // generation + 1 last written back to CAPIO_DIR; 0: none
+  std::atomic<uint64_t> hole;       // first byte below the size that nobody has written yet
   std::atomic<uint64_t> hole_end;
-  std::atomic<uint64_t> want;         // lowest size that some reader waits for
-  std::atomic<uint64_t> cells;        // chain of Cell by next_in_file
-  std::atomic<uint64_t> name;         // NameBlock: relative path when last created or renamed
-  std::atomic<uint64_t> failure;      // FailureKind << 48 | app << 32 | pid
+  std::atomic<uint64_t> want;     // lowest size that some reader waits for
+  std::atomic<uint64_t> cells;    // chain of Cell by next_in_file
+  std::atomic<uint64_t> name;     // NameBlock: relative path when last created or renamed
+  std::atomic<uint64_t> failure;  // FailureKind << 48 | app << 32 | pid
   WaitWord word;
   std::atomic<uint32_t> flags;
-  std::atomic<uint32_t> rule;         // CommitRule | FireRule << 8 | declared << 16
+  std::atomic<uint32_t> rule;  // CommitRule | FireRule << 8 | declared << 16
   std::atomic<uint32_t> close_count;
-  std::atomic<uint32_t> gaps;         // raised with every new hole
+  std::atomic<uint32_t> gaps;  // raised with every new hole
   uint32_t reserved;
 };
 
@@ -116,7 +134,8 @@ struct NameBlock {
   uint32_t size;
 };
 
-// M2: what one client did with one file. The words have one writer, the client; outcome has one writer, the server.
+// M2: what one client did with one file. The words have one writer, the client; outcome has one
+// writer, the server.
 enum CellOutcome : uint32_t { kCellLive = 0, kCellClean = 1, kCellBad = 2, kCellDied = 3 };
 struct Cell {
   std::atomic<uint64_t> next_in_file;
@@ -137,10 +156,10 @@ constexpr uint32_t ClosesOf(uint64_t word) { return static_cast<uint32_t>(word);
 // ---- the whole ----
 enum HeaderFlags : uint32_t {
   kHasConfig = 1,
-  kTeardown = 2,   // stop when the last client has gone
+  kTeardown = 2,  // stop when the last client has gone
   kSilent = 4,
-  kPersistAll = 8, // some session keeps everything it writes
-  kRescan = 16,    // a notice to the server was lost: look at every record
+  kPersistAll = 8,  // some session keeps everything it writes
+  kRescan = 16,     // a notice to the server was lost: look at every record
   kResume = 32,
 };
 struct Header {

@@ -71,7 +71,8 @@ bool SlotLocks::Held(uint32_t slot, pid_t* pid) const {
     return true;
   }
   pid_t holder = 0;
-  // An error (no locks on this file system) counts as alive: waiting is safer than declaring a death.
+  // An error (no locks on this file system) counts as alive: waiting is safer than declaring a
+  // death.
   bool held = os().LockHolder(fd_.get(), slot, 1, &holder) != 0;
   if (pid != nullptr) *pid = holder;
   return held;

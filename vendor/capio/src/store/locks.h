@@ -1,5 +1,5 @@
-// M1, slot locks: a process is alive exactly as long as it holds the POSIX lock on byte [slot] of the store's
-// `locks` file. Byte 0 is the server's.
+// M1, slot locks: a process is alive exactly as long as it holds the POSIX lock on byte [slot] of
+// the store's `locks` file. Byte 0 is the server's.
 #ifndef CAPIO_STORE_LOCKS_H_
 #define CAPIO_STORE_LOCKS_H_
 
@@ -13,7 +13,8 @@
 
 namespace capio {
 
-// One per process and store: closing any other descriptor of the file would drop the process's locks.
+// One per process and store: closing any other descriptor of the file would drop the process's
+// locks.
 class SlotLocks {
  public:
   explicit SlotLocks(Fd fd);
@@ -21,13 +22,15 @@ class SlotLocks {
   SlotLocks(const SlotLocks&) = delete;
   SlotLocks& operator=(const SlotLocks&) = delete;
 
-  // Takes a slot for this process. False if another process, or another session of this one, has it.
+  // Takes a slot for this process. False if another process, or another session of this one, has
+  // it.
   bool Take(uint32_t slot);
   void Drop(uint32_t slot);
   // Takes every client slot at once: succeeds only if no other process is alive.
   bool TakeAll();
   void DropAll();
-  // Alive in any process, this one included. *pid, if given: the holder as seen here, 0 if not visible.
+  // Alive in any process, this one included. *pid, if given: the holder as seen here, 0 if not
+  // visible.
   bool Held(uint32_t slot, pid_t* pid = nullptr) const;
   bool HeldHere(uint32_t slot) const { return here_[slot].load(std::memory_order_acquire); }
 

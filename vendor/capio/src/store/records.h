@@ -71,8 +71,9 @@ class Records {
   Segment* segment_;
 };
 
-// Notes that [start, end) is about to be written when the file has size bytes: a gap below start is a hole, from
-// which readers are kept away. Call before the write (end = start for a truncation that extends).
+// Notes that [start, end) is about to be written when the file has size bytes: a gap below start is
+// a hole, from which readers are kept away. Call before the write (end = start for a truncation
+// that extends).
 void NoteGap(FileRecord* record, uint64_t size, uint64_t start);
 // Notes that [start, end) has been written.
 void NoteWritten(FileRecord* record, uint64_t start, uint64_t end);

@@ -108,7 +108,8 @@ Status Segment::GrowTo(uint64_t end) {
   uint64_t target = std::min(RoundUp(end, kGrowStep), mapped_);
   if (end > target) return NoRoom(ENOSPC);
   // Several processes may do this at once: allocating what is allocated changes nothing.
-  int error = os().Fallocate(fd_.get(), static_cast<off_t>(grown), static_cast<off_t>(target - grown));
+  int error =
+      os().Fallocate(fd_.get(), static_cast<off_t>(grown), static_cast<off_t>(target - grown));
   if (error < 0) return NoRoom(-error);
   while (grown < target &&
          !header_->grown.compare_exchange_weak(grown, target, std::memory_order_acq_rel)) {
@@ -120,7 +121,8 @@ Result<uint64_t> Segment::Allocate(uint64_t size) {
   size = RoundUp(size, 16);
   uint64_t at = header_->allocated.load(std::memory_order_relaxed);
   for (;;) {
-    // Backed before it is handed out: a page that cannot be had is an error here, not a SIGBUS later.
+    // Backed before it is handed out: a page that cannot be had is an error here, not a SIGBUS
+    // later.
     CAPIO_RETURN_IF_ERROR(GrowTo(at + size));
     if (header_->allocated.compare_exchange_weak(at, at + size, std::memory_order_acq_rel)) {
       return at;

@@ -46,7 +46,8 @@ class Segment {
   }
   bool Contains(uint64_t offset, uint64_t size) const;
 
-  // Zeroed memory, never given back. ENOSPC, with a sentence naming CAPIO_STORE, when there is no room.
+  // Zeroed memory, never given back. ENOSPC, with a sentence naming CAPIO_STORE, when there is no
+  // room.
   Result<uint64_t> Allocate(uint64_t size);
   Result<uint64_t> AllocateName(std::string_view name);
   std::string_view Name(uint64_t offset) const;

@@ -14,8 +14,9 @@
 namespace capio {
 namespace {
 
-// Stores open in this process, by directory, with the number of shared_ptrs handed out. A store is closed under the
-// mutex: who opens it anew must not find the old descriptor of `locks` still to be closed.
+// Stores open in this process, by directory, with the number of shared_ptrs handed out. A store is
+// closed under the mutex: who opens it anew must not find the old descriptor of `locks` still to be
+// closed.
 struct OpenStore {
   Store* store = nullptr;
   int users = 0;
@@ -80,7 +81,8 @@ Result<std::string> Store::Base() {
   int error = os().MkdirAt(AT_FDCWD, base.c_str(), 0700);
   if (error < 0 && error != -EEXIST) {
     return Status::Error(-error, "cannot make the store directory " + base + ": " +
-                                     strerror(-error) + "; set CAPIO_STORE to a writable directory");
+                                     strerror(-error) +
+                                     "; set CAPIO_STORE to a writable directory");
   }
   struct stat st = {};
   error = os().FstatAt(AT_FDCWD, base.c_str(), &st, AT_SYMLINK_NOFOLLOW);
@@ -123,7 +125,8 @@ Status Store::Assemble(std::unique_ptr<Segment> control) {
   layers = std::make_unique<Layers>(tree.get(), real.get(), scratch.get());
   if (header.rules != 0) {
     if (!segment->Contains(header.rules, header.rules_size)) return Status::Error(EPROTO);
-    auto parsed = ParseRuleImage(std::span(segment->At<std::byte>(header.rules), header.rules_size));
+    auto parsed =
+        ParseRuleImage(std::span(segment->At<std::byte>(header.rules), header.rules_size));
     if (!parsed.ok()) return parsed.status();
     rules = RuleSet(*parsed);
   }
@@ -187,9 +190,9 @@ Status Store::Listen() {
   int n = snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/server.sock",
                    dir.get());
   (void)os().UnlinkAt(dir.get(), "server.sock", 0);
-  int error = os().Bind(listener.get(), address,
-                        static_cast<socklen_t>(offsetof(struct sockaddr_un, sun_path) +
-                                               static_cast<size_t>(n) + 1));
+  int error = os().Bind(
+      listener.get(), address,
+      static_cast<socklen_t>(offsetof(struct sockaddr_un, sun_path) + static_cast<size_t>(n) + 1));
   if (error == 0) error = os().Listen(listener.get(), 128);
   return error < 0 ? Status::Error(-error, std::string("cannot listen on ") + path +
                                                "/server.sock: " + strerror(-error))
@@ -299,10 +302,11 @@ Status Store::Remove() {
 
 Result<uint32_t> Store::AppIndex(std::string_view name) {
   if (name.empty() || name.size() >= kAppNameMax) {
-    return Status::Error(EINVAL, "an app name must have 1 to " + std::to_string(kAppNameMax - 1) +
-                                     " bytes");
+    return Status::Error(
+        EINVAL, "an app name must have 1 to " + std::to_string(kAppNameMax - 1) + " bytes");
   }
-  // The key decides, so that two processes that come with the same new name at once get the same entry.
+  // The key decides, so that two processes that come with the same new name at once get the same
+  // entry.
   uint64_t key = HashString(name) | 1;
   for (uint32_t index = 0; index < kMaxApps; ++index) {
     App& app = segment->header().apps[index];

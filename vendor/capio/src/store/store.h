@@ -7,8 +7,8 @@
 //     scratch/   files not yet named
 //     server.sock, log
 //
-// A store appears by rename, complete and with its server's lock held, and goes away by rename: whoever sees the
-// directory under its name sees a whole store.
+// A store appears by rename, complete and with its server's lock held, and goes away by rename:
+// whoever sees the directory under its name sees a whole store.
 #ifndef CAPIO_STORE_STORE_H_
 #define CAPIO_STORE_STORE_H_
 
@@ -30,12 +30,13 @@ class Store {
   // <root>/capio-<uid>, made if absent. EPERM if it is not ours alone.
   static Result<std::string> Base();
 
-  // Opens the store of a workflow; ENOENT if there is none. Within a process the same store is opened once and
-  // shared, since closing a second descriptor of `locks` would drop the slots held through the first.
+  // Opens the store of a workflow; ENOENT if there is none. Within a process the same store is
+  // opened once and shared, since closing a second descriptor of `locks` would drop the slots held
+  // through the first.
   static Result<std::shared_ptr<Store>> Open(const std::string& workflow);
 
-  // For servers. A new store, with slot 0 held and a listening socket, not yet under its name. EAGAIN: others got in
-  // the way.
+  // For servers. A new store, with slot 0 held and a listening socket, not yet under its name.
+  // EAGAIN: others got in the way.
   static Result<std::shared_ptr<Store>> Create(const std::string& workflow,
                                                const SegmentSpec& spec);
   // Puts it under its name. EEXIST if another server was faster.

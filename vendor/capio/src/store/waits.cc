@@ -11,8 +11,8 @@ namespace {
 
 std::atomic<bool> cancelled{false};
 
-// The words on which threads of this process sleep, so that cancelling can wake them. A thread that finds no free
-// entry sleeps unregistered and notices at the end of its slice.
+// The words on which threads of this process sleep, so that cancelling can wake them. A thread that
+// finds no free entry sleeps unregistered and notices at the end of its slice.
 std::array<std::atomic<WaitWord*>, 256> sleeping = {};
 
 std::atomic<WaitWord*>* Register(WaitWord* word) {
@@ -28,9 +28,7 @@ std::atomic<WaitWord*>* Register(WaitWord* word) {
 
 }  // namespace
 
-uint32_t PrepareWait(WaitWord* word) {
-  return word->fetch_or(1, std::memory_order_seq_cst) | 1;
-}
+uint32_t PrepareWait(WaitWord* word) { return word->fetch_or(1, std::memory_order_seq_cst) | 1; }
 
 int WaitOn(WaitWord* word, uint32_t prepared, int64_t timeout_ns) {
   if (timeout_ns <= 0) return -ETIMEDOUT;
@@ -43,8 +41,8 @@ int WaitOn(WaitWord* word, uint32_t prepared, int64_t timeout_ns) {
 }
 
 void WakeAll(WaitWord* word) {
-  // Orders the caller's change (perhaps made by a system call) before the look at the waiter bit; pairs with the
-  // seq_cst fetch_or of PrepareWait.
+  // Orders the caller's change (perhaps made by a system call) before the look at the waiter bit;
+  // pairs with the seq_cst fetch_or of PrepareWait.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   uint32_t value = word->load(std::memory_order_relaxed);
   while ((value & 1) != 0) {

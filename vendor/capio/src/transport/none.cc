@@ -16,8 +16,8 @@ Result<std::unique_ptr<Transport>> MakeTransport(std::string_view backend) {
   if (backend == "mpi") {
     return Status::Error(ENOSYS, "backend 'mpi' is not built in; use --backend none");
   }
-  return Status::Error(EINVAL, "unknown backend '" + std::string(backend) +
-                                   "'; allowed are none and mpi");
+  return Status::Error(EINVAL,
+                       "unknown backend '" + std::string(backend) + "'; allowed are none and mpi");
 }
 
 }  // namespace capio

@@ -1,4 +1,5 @@
-// How servers of one workflow reach each other. One node needs none; MPI will be another entry of the table.
+// How servers of one workflow reach each other. One node needs none; MPI will be another entry of
+// the table.
 #ifndef CAPIO_TRANSPORT_TRANSPORT_H_
 #define CAPIO_TRANSPORT_TRANSPORT_H_
 

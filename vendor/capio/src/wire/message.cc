@@ -26,9 +26,8 @@ static_assert(sizeof(Frame) == 32);
 
 std::string EncodeMessage(const Message& message) {
   size_t size = std::min(message.text.size(), kMaxText);
-  Frame frame = {kMagic,        kVersion,         static_cast<uint16_t>(message.type),
-                 message.slot,  message.epoch,    message.argument,
-                 static_cast<uint32_t>(size), 0};
+  Frame frame = {kMagic,        kVersion,         static_cast<uint16_t>(message.type), message.slot,
+                 message.epoch, message.argument, static_cast<uint32_t>(size),         0};
   std::string out(reinterpret_cast<const char*>(&frame), sizeof frame);
   out.append(message.text, 0, size);
   return out;

@@ -1,5 +1,6 @@
-// What clients and the server say to each other on STORE/server.sock (SOCK_SEQPACKET: one frame, one message).
-// Only notices: nothing on the data path waits for an answer, and a lost notice costs latency, not truth.
+// What clients and the server say to each other on STORE/server.sock (SOCK_SEQPACKET: one frame,
+// one message). Only notices: nothing on the data path waits for an answer, and a lost notice costs
+// latency, not truth.
 #ifndef CAPIO_WIRE_MESSAGE_H_
 #define CAPIO_WIRE_MESSAGE_H_
 
@@ -14,14 +15,14 @@
 namespace capio {
 
 enum class MessageType : uint16_t {
-  kHello = 1,    // client: I hold slot `slot` in incarnation `epoch`
-  kFile = 2,     // client: look at the record at `argument` (committed, closing, failed)
-  kBye = 3,      // client: I have ended; argument 1: tell me when what I made is safe
-  kWorking = 4,  // server: heard your bye; argument: files still to write back
-  kDone = 5,     // server: all of yours is safe
-  kNote = 6,     // server: text for the user
-  kStop = 7,     // client: stop, after persistence
-  kChildEnd = 8, // client: I am ending the client with pid `argument`: that is no death
+  kHello = 1,     // client: I hold slot `slot` in incarnation `epoch`
+  kFile = 2,      // client: look at the record at `argument` (committed, closing, failed)
+  kBye = 3,       // client: I have ended; argument 1: tell me when what I made is safe
+  kWorking = 4,   // server: heard your bye; argument: files still to write back
+  kDone = 5,      // server: all of yours is safe
+  kNote = 6,      // server: text for the user
+  kStop = 7,      // client: stop, after persistence
+  kChildEnd = 8,  // client: I am ending the client with pid `argument`: that is no death
 };
 
 struct Message {
@@ -35,8 +36,8 @@ struct Message {
 constexpr size_t kMaxText = 4000;
 constexpr size_t kMaxFrame = 32 + kMaxText;
 
-// Layout: magic u32, version u16, type u16, slot u32, epoch u32, argument u64, text length u32, reserved u32, text;
-// in the byte order of the machine, which both ends share.
+// Layout: magic u32, version u16, type u16, slot u32, epoch u32, argument u64, text length u32,
+// reserved u32, text; in the byte order of the machine, which both ends share.
 std::string EncodeMessage(const Message& message);
 // EPROTO on anything that EncodeMessage cannot have made.
 Result<Message> DecodeMessage(std::span<const std::byte> frame);
