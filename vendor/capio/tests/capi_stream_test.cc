@@ -1,4 +1,5 @@
-// Files between processes, through the C API: streaming, commit, death, forks, servers that are stopped or killed.
+// Files between processes, through the C API: streaming, commit, death, forks, servers that are
+// stopped or killed.
 #include <atomic>
 #include <chrono>
 #include <random>
@@ -36,8 +37,8 @@ class StreamTest : public WorkflowTest {
   Client Maker() { return Client(dir, "maker", "wf", config); }
   Client Taker() { return Client(dir, "taker", "wf", config); }
 
-  // A consumer that says "up" when attached and then reads the named file: it says how much it got after the first
-  // read, and at the end the size and whether all is as expected, or "error N".
+  // A consumer that says "up" when attached and then reads the named file: it says how much it got
+  // after the first read, and at the end the size and whether all is as expected, or "error N".
   std::unique_ptr<Child> Reader(const std::string& name, const std::string& expected) {
     return std::make_unique<Child>([=, this](Channel& parent) {
       Client taker = Taker();
@@ -57,7 +58,7 @@ class StreamTest : public WorkflowTest {
         parent.Say("first " + std::to_string(result));
         if (result > 0) text += Client::ReadToEnd(opened, &result);
       }
-      parent.Say(result < 0           ? "error " + std::to_string(-result)
+      parent.Say(result < 0         ? "error " + std::to_string(-result)
                  : text == expected ? "whole"
                                     : "wrong, " + std::to_string(text.size()) + " bytes");
       (void)Client::Close(opened);
@@ -287,9 +288,11 @@ TEST_F(StreamTest, SeveralProcessesAppend) {
   EXPECT_EQ(reader.Wait(), 0);
 }
 
-// ---- ends -------------------------------------------------------------------------------------------
+// ---- ends
+// -------------------------------------------------------------------------------------------
 
-// A consumer reads a file whose producer is killed at a random moment: it gets the whole file or EOWNERDEAD.
+// A consumer reads a file whose producer is killed at a random moment: it gets the whole file or
+// EOWNERDEAD.
 TEST_F(StreamTest, KilledAtAnyMomentNeverAShortFile) {
   constexpr int kRounds = 200;
   std::mt19937 random(20261123);
@@ -302,17 +305,20 @@ TEST_F(StreamTest, KilledAtAnyMomentNeverAShortFile) {
       std::string name = parent.Hear();
       if (name == "<end>") return 1;
       std::string got = taker.Content(name);
-      parent.Say(got == text                                            ? "whole"
-                 : got == "error " + std::to_string(EOWNERDEAD) ? "dead"
-                                                                        : "SHORT " + std::to_string(got.size()) + " " +
-                                                                              got.substr(0, 20));
+      parent.Say(got == text ? "whole"
+                 : got == "error " + std::to_string(EOWNERDEAD)
+                     ? "dead"
+                     : "SHORT " + std::to_string(got.size()) + " " + got.substr(0, 20));
     }
     return taker.End();
   });
   int whole = 0;
   int dead = 0;
   for (int round = 0; round < kRounds; ++round) {
-    std::string name = (round % 3 == 0 ? "nu" : round % 3 == 1 ? "up" : "term") + std::to_string(round);
+    std::string name = (round % 3 == 0   ? "nu"
+                        : round % 3 == 1 ? "up"
+                                         : "term") +
+                       std::to_string(round);
     Child maker([&, this](Channel& parent) {
       Client client = Maker();
       parent.Say("up");
@@ -401,8 +407,8 @@ TEST_P(EndTest, DecidesOverWhatWasAbandonedOrLeftOpen) {
 // EOWNERDEAD is 130 on Linux.
 INSTANTIATE_TEST_SUITE_P(All, EndTest,
                          ::testing::Values(End{"goodbye clean", "whole"}, End{"exit 0", "whole"},
-                                           End{"goodbye bad", "error 130"}, End{"exit 3", "error 130"},
-                                           End{"abort", "error 130"}));
+                                           End{"goodbye bad", "error 130"},
+                                           End{"exit 3", "error 130"}, End{"abort", "error 130"}));
 
 TEST_F(StreamTest, AFailedFileIsMadeAnew) {
   Child dying([this](Channel& parent) {
@@ -444,7 +450,8 @@ TEST_F(StreamTest, WaitingForAnAppThatEndsWithoutMakingIt) {
   EXPECT_EQ(reader.Wait(), 0);
 }
 
-// ---- forks and inherited descriptors ----------------------------------------------------------------
+// ---- forks and inherited descriptors
+// ----------------------------------------------------------------
 
 TEST_F(StreamTest, AChildsBorrowedHandleCountsForNothing) {
   Client maker = Maker();
@@ -453,7 +460,8 @@ TEST_F(StreamTest, AChildsBorrowedHandleCountsForNothing) {
   Child child([&](Channel& parent) {
     int status = capio_file_status(out.file);
     int result = capio_close(out.file, CAPIO_CLOSE_COUNT, CAPIO_FD_CLOSE);
-    parent.Say((status & static_cast<int>(CAPIO_FILE_BORROWED)) != 0 && result == 0 ? "closed" : "wrong");
+    parent.Say((status & static_cast<int>(CAPIO_FILE_BORROWED)) != 0 && result == 0 ? "closed"
+                                                                                    : "wrong");
     return 0;
   });
   EXPECT_EQ(child.Hear(), "closed");
@@ -495,20 +503,24 @@ TEST_F(StreamTest, ForkWhileThreadsAreBusy) {
   for (int i = 0; i < 2; ++i) {
     threads.emplace_back([&, i] {
       for (int n = 0; !stop.load(); ++n) {
-        if (maker.Make("up-" + std::to_string(i) + "-" + std::to_string(n % 10), "text") != 0) return;
+        if (maker.Make("up-" + std::to_string(i) + "-" + std::to_string(n % 10), "text") != 0)
+          return;
       }
     });
   }
   for (int round = 0; round < 30; ++round) {
-    Child child([&](Channel&) { 
+    Child child(
+        [&](Channel&) {
           std::string name = dir + "/up-child";
           capio_file* file = nullptr;
-          int fd = capio_open(maker.session(), name.data(), name.size(), O_WRONLY | O_CREAT, 0644, &file);
+          int fd = capio_open(maker.session(), name.data(), name.size(), O_WRONLY | O_CREAT, 0644,
+                              &file);
           return fd >= 0 && capio_write(file, "text", 4, -1) == 4 &&
                          capio_close(file, CAPIO_CLOSE_COUNT, CAPIO_FD_CLOSE) == 0
                      ? 0
                      : 1;
-        }, Child::kAtOnce);
+        },
+        Child::kAtOnce);
     EXPECT_EQ(child.Wait(), 0) << round;
   }
   stop.store(true);
@@ -585,7 +597,8 @@ TEST_F(StreamTest, TheServerOutlivesTheClientsForAnInheritedDescriptor) {
   EXPECT_EQ(Slurp(dir + "/keep"), "late\n");
 }
 
-// ---- servers ----------------------------------------------------------------------------------------
+// ---- servers
+// ----------------------------------------------------------------------------------------
 
 class ServerTest : public StreamTest, public ::testing::WithParamInterface<ServerState> {};
 
@@ -679,7 +692,8 @@ TEST_F(StreamTest, ManyServersAtOnceOneServes) {
 }
 
 TEST_F(StreamTest, SessionsComeAndGo) {
-  // In one process, from two threads: opening and closing the same store must never drop the other's slot.
+  // In one process, from two threads: opening and closing the same store must never drop the
+  // other's slot.
   Client keeper(dir, "keeper", "wf", config);
   std::vector<std::thread> threads;
   std::atomic<int> bad{0};
@@ -756,7 +770,8 @@ TEST_F(StreamTest, AtExitASilentServerIsNotWaitedForLong) {
   EXPECT_EQ(Slurp(dir + "/keep"), "kept");
 }
 
-// ---- CAPIO_DIR --------------------------------------------------------------------------------------
+// ---- CAPIO_DIR
+// --------------------------------------------------------------------------------------
 
 TEST_F(StreamTest, PersistsContentModeAndTimes) {
   Client client(dir, "a", "wf", "", CAPIO_SESSION_TEARDOWN | CAPIO_SESSION_PERSIST);
@@ -868,12 +883,22 @@ TEST_F(StreamTest, AServerKilledWhileWritingBackLeavesNoTemporaries) {
   }
 }
 
-// ---- names and stores -------------------------------------------------------------------------------
+// ---- names and stores
+// -------------------------------------------------------------------------------
 
 TEST_F(StreamTest, WorkflowNamesMayHoldAnything) {
-  const std::vector<std::string> names = {"a/b",  "..", ".",   "../../etc", " spaces and\ttabs\n",
-                                          "%41",  "A",  "\xff\xfe not utf-8", std::string(300, 'x'),
-                                          std::string(299, 'x') + "y", "-rf", "~"};
+  const std::vector<std::string> names = {"a/b",
+                                          "..",
+                                          ".",
+                                          "../../etc",
+                                          " spaces and\ttabs\n",
+                                          "%41",
+                                          "A",
+                                          "\xff\xfe not utf-8",
+                                          std::string(300, 'x'),
+                                          std::string(299, 'x') + "y",
+                                          "-rf",
+                                          "~"};
   std::set<std::string> stores;
   for (const std::string& name : names) {
     Client client(dir, "a", name, "", CAPIO_SESSION_TEARDOWN);
@@ -962,7 +987,8 @@ TEST_F(StreamTest, CancelledWaitsEnd) {
     capio_file* file = nullptr;
     int64_t n = -EINTR;
     (void)!::write(ready[1], "r", 1);
-    while (n == -EINTR) n = capio_open(taker.session(), path.data(), path.size(), O_RDONLY, 0, &file);
+    while (n == -EINTR)
+      n = capio_open(taker.session(), path.data(), path.size(), O_RDONLY, 0, &file);
     result.store(n);
   });
   char byte = 0;
@@ -987,7 +1013,8 @@ TEST_F(StreamTest, WaitTimeoutIsObeyed) {
   ::unsetenv("CAPIO_WAIT_TIMEOUT");
 }
 
-// Two processes answer each other byte by byte: one lost wake-up in a hundred would already cost seconds.
+// Two processes answer each other byte by byte: one lost wake-up in a hundred would already cost
+// seconds.
 TEST_F(StreamTest, PingPong) {
   constexpr int kRounds = 20'000;
   auto play = [this](const std::string& mine, const std::string& theirs, bool serve) {
@@ -1013,7 +1040,9 @@ TEST_F(StreamTest, PingPong) {
   EXPECT_EQ(other.Wait(), 0);
   auto took = std::chrono::steady_clock::now() - before;
   EXPECT_LE(took, std::chrono::seconds(60));
-  RecordProperty("milliseconds", static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()));
+  RecordProperty(
+      "milliseconds",
+      static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()));
 }
 
 }  // namespace

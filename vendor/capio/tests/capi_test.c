@@ -1,8 +1,6 @@
 /* The whole C API from plain C11, against a real server and a store of its own. */
 #define _GNU_SOURCE /* POSIX calls beside those of C11 */
 
-#include "capio/capio.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,39 +11,41 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "capio/capio.h"
+
 static int failures = 0;
 
-static void check(int ok, const char *what, int line) {
+static void check(int ok, const char* what, int line) {
   if (ok) return;
   ++failures;
   fprintf(stderr, "capi_test.c:%d: %s; capio_last_error: '%s'\n", line, what, capio_last_error());
 }
 #define CHECK(condition) check((condition), #condition, __LINE__)
-#define REQUIRE(condition)                 \
-  do {                                     \
-    int ok_ = (condition);                 \
-    check(ok_, #condition, __LINE__);      \
-    if (!ok_) exit(1);                     \
+#define REQUIRE(condition)            \
+  do {                                \
+    int ok_ = (condition);            \
+    check(ok_, #condition, __LINE__); \
+    if (!ok_) exit(1);                \
   } while (0)
 
 static char root[256];
 
-static void join(char *out, size_t cap, const char *a, const char *b) {
+static void join(char* out, size_t cap, const char* a, const char* b) {
   int n = snprintf(out, cap, "%s/%s", a, b);
   if (n < 0 || (size_t)n >= cap) abort();
 }
 
-static void write_text(const char *path, const char *text) {
-  FILE *f = fopen(path, "w");
+static void write_text(const char* path, const char* text) {
+  FILE* f = fopen(path, "w");
   REQUIRE(f != NULL);
   REQUIRE(fputs(text, f) >= 0);
   REQUIRE(fclose(f) == 0);
 }
 
-static capio_session *open_session(const char *dir, const char *app, const char *workflow,
-                                   const char *config, uint32_t flags) {
+static capio_session* open_session(const char* dir, const char* app, const char* workflow,
+                                   const char* config, uint32_t flags) {
   capio_session_options options;
-  capio_session *session = NULL;
+  capio_session* session = NULL;
   int result;
   capio_session_options_init(&options);
   options.capio_dir = dir;
@@ -61,12 +61,12 @@ static capio_session *open_session(const char *dir, const char *app, const char 
 }
 
 /* Calls that wait give -EINTR once a second. */
-#define AGAIN(variable, call)            \
-  do {                                   \
-    (variable) = (call);                 \
+#define AGAIN(variable, call) \
+  do {                        \
+    (variable) = (call);      \
   } while ((variable) == -EINTR)
 
-static int64_t read_all(capio_file *file, int fd, char *buf, size_t cap) {
+static int64_t read_all(capio_file* file, int fd, char* buf, size_t cap) {
   size_t done = 0;
   while (done < cap) {
     int64_t n;
@@ -84,7 +84,7 @@ static int64_t read_all(capio_file *file, int fd, char *buf, size_t cap) {
 
 static void test_library(void) {
   capio_session_options options;
-  capio_session *session = NULL;
+  capio_session* session = NULL;
   CHECK(capio_abi_version() == CAPIO_ABI_VERSION);
   CHECK(strchr(capio_version(), '.') != NULL);
   CHECK(strcmp(capio_wait_needs(), "") == 0);
@@ -121,9 +121,9 @@ static void test_library(void) {
 
 static void test_one_session(void) {
   char dir[512], path[600], other[600], buf[4096], info[4096];
-  capio_session *session;
+  capio_session* session;
   capio_file *file = NULL, *reader = NULL;
-  capio_dir *listing = NULL;
+  capio_dir* listing = NULL;
   capio_stat_t st;
   int fd, n;
   int64_t got;
@@ -282,13 +282,13 @@ static const char kConfig[] =
 enum { kChunk = 1000, kChunks = 64 };
 
 /* The consumer: reads both files to the end while they are made. */
-static int taker(const char *dir, const char *config, int ready) {
+static int taker(const char* dir, const char* config, int ready) {
   char path[600], buf[kChunk * (kChunks + 1)];
-  capio_file *file = NULL;
+  capio_file* file = NULL;
   capio_stat_t st;
   int fd, result;
   int64_t n;
-  capio_session *session = open_session(dir, "taker", "pair", config, CAPIO_SESSION_TEARDOWN);
+  capio_session* session = open_session(dir, "taker", "pair", config, CAPIO_SESSION_TEARDOWN);
   REQUIRE(session != NULL);
   REQUIRE(write(ready, "r", 1) == 1);
   join(path, sizeof path, dir, "flow");
@@ -328,8 +328,8 @@ static int taker(const char *dir, const char *config, int ready) {
 static void test_two_processes(void) {
   char dir[512], config[600], path[600], chunk[kChunk], byte;
   int pipes[2], fd, status = -1;
-  capio_session *session;
-  capio_file *file = NULL;
+  capio_session* session;
+  capio_file* file = NULL;
   pid_t child;
   join(dir, sizeof dir, root, "pair");
   REQUIRE(mkdir(dir, 0755) == 0);

@@ -19,10 +19,12 @@ std::span<const std::byte> Bytes(const std::string& text) {
   return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
 }
 
-// ---- messages ---------------------------------------------------------------------------------------
+// ---- messages
+// ---------------------------------------------------------------------------------------
 
 TEST(Message, SurvivesTheWire) {
-  for (const std::string& text : {std::string(), std::string("a\0b", 3), std::string(kMaxText, 'x')}) {
+  for (const std::string& text :
+       {std::string(), std::string("a\0b", 3), std::string(kMaxText, 'x')}) {
     Message message = {MessageType::kNote, 7, 0xffffffff, ~uint64_t{0}, text};
     auto back = DecodeMessage(Bytes(EncodeMessage(message)));
     ASSERT_TRUE(back.ok());
@@ -32,7 +34,8 @@ TEST(Message, SurvivesTheWire) {
     EXPECT_EQ(back->argument, message.argument);
     EXPECT_EQ(back->text, text);
   }
-  auto cut = DecodeMessage(Bytes(EncodeMessage({MessageType::kNote, 0, 0, 0, std::string(9999, 'x')})));
+  auto cut =
+      DecodeMessage(Bytes(EncodeMessage({MessageType::kNote, 0, 0, 0, std::string(9999, 'x')})));
   ASSERT_TRUE(cut.ok());
   EXPECT_EQ(cut->text.size(), kMaxText);
 }
@@ -66,21 +69,23 @@ TEST(Message, WhatNobodyEncodedIsRefusedAndNothingElse) {
   EXPECT_GT(accepted, 1000);
 }
 
-// ---- options ----------------------------------------------------------------------------------------
+// ---- options
+// ----------------------------------------------------------------------------------------
 
 TEST(Options, AreRead) {
   ::unsetenv("CAPIO_DIR");
   ::unsetenv("CAPIO_WORKFLOW_NAME");
-  auto options = ParseServerOptions({"-c", "x.json", "--capio-dir=/d", "-w", "a b", "--backend", "none", "-r", "/r",
-                                     "--mem-only", "-s", "--persist", "--resume", "--daemon",
-                                     "--ready-fd", "3"});
+  auto options = ParseServerOptions({"-c", "x.json", "--capio-dir=/d", "-w", "a b", "--backend",
+                                     "none", "-r", "/r", "--mem-only", "-s", "--persist",
+                                     "--resume", "--daemon", "--ready-fd", "3"});
   ASSERT_TRUE(options.ok()) << options.status().text();
   EXPECT_EQ(options->config_path, "x.json");
   EXPECT_EQ(options->capio_dir, "/d");
   EXPECT_EQ(options->workflow, "a b");
   EXPECT_EQ(options->backend, "none");
   EXPECT_EQ(options->resolve_prefix, "/r");
-  EXPECT_TRUE(options->mem_only && options->silent && options->persist && options->resume && options->daemon);
+  EXPECT_TRUE(options->mem_only && options->silent && options->persist && options->resume &&
+              options->daemon);
   EXPECT_EQ(options->ready_fd, 3);
   auto least = ParseServerOptions({"--no-config"});
   ASSERT_TRUE(least.ok());
@@ -113,7 +118,8 @@ TEST(Options, BadOnesAreRefusedWithASentence) {
   for (const auto& [words, part] : bad) {
     auto options = ParseServerOptions(words);
     EXPECT_EQ(options.code(), EINVAL) << ::testing::PrintToString(words);
-    EXPECT_NE(std::string(options.status().text()).find(part), std::string::npos) << options.status().text();
+    EXPECT_NE(std::string(options.status().text()).find(part), std::string::npos)
+        << options.status().text();
   }
   for (const char* backend : {"mpi", "carrier pigeon"}) {
     ServerOptions options;
@@ -124,7 +130,8 @@ TEST(Options, BadOnesAreRefusedWithASentence) {
   }
 }
 
-// ---- paths ------------------------------------------------------------------------------------------
+// ---- paths
+// ------------------------------------------------------------------------------------------
 
 TEST(Paths, AreTakenByComponent) {
   std::string rest;
@@ -159,7 +166,8 @@ TEST(Paths, EncodedNamesAreFileNamesAndDiffer) {
   EXPECT_EQ(encoded.size(), names.size());
 }
 
-// ---- gaps -------------------------------------------------------------------------------------------
+// ---- gaps
+// -------------------------------------------------------------------------------------------
 
 TEST(Gaps, AreSeenUntilFilled) {
   FileRecord record = {};
@@ -183,7 +191,8 @@ TEST(Gaps, AreSeenUntilFilled) {
   EXPECT_EQ(record.hole.load(), 40u);
 }
 
-// ---- store ------------------------------------------------------------------------------------------
+// ---- store
+// ------------------------------------------------------------------------------------------
 
 class StoreTest : public WorkflowTest {
  protected:
@@ -207,14 +216,16 @@ class StoreTest : public WorkflowTest {
 TEST_F(StoreTest, IsServedOnce) {
   auto server = Serve();
   ASSERT_NE(server, nullptr);
-  Child other([this](Channel& parent) {
-    auto adopted = Store::Adopt("wf");
-    parent.Say(std::to_string(adopted.code()));
-    auto created = Store::Create("wf", {dir, "wf", "", "", 0, 0});
-    parent.Say(created.ok() ? std::to_string((*created)->Publish().code()) : "not created");
-    created = Status::Error(ENOENT);
-    return 0;
-  }, Child::kAtOnce);
+  Child other(
+      [this](Channel& parent) {
+        auto adopted = Store::Adopt("wf");
+        parent.Say(std::to_string(adopted.code()));
+        auto created = Store::Create("wf", {dir, "wf", "", "", 0, 0});
+        parent.Say(created.ok() ? std::to_string((*created)->Publish().code()) : "not created");
+        created = Status::Error(ENOENT);
+        return 0;
+      },
+      Child::kAtOnce);
   EXPECT_EQ(other.Hear(), std::to_string(EBUSY));
   EXPECT_EQ(other.Hear(), std::to_string(EEXIST));
   EXPECT_EQ(other.Wait(), 0);
@@ -245,12 +256,14 @@ TEST_F(StoreTest, SlotsAreFreeWhenTheirProcessIsNoMore) {
   auto server = Serve();
   ASSERT_NE(server, nullptr);
   for (int round = 0; round < 100; ++round) {
-    Child holder([](Channel& parent) {
-      auto store = Store::Open("wf");
-      parent.Say(store.ok() && (*store)->locks->Take(5) ? "taken" : "failed");
-      (void)parent.Hear();
-      return 0;
-    }, Child::kAtOnce);
+    Child holder(
+        [](Channel& parent) {
+          auto store = Store::Open("wf");
+          parent.Say(store.ok() && (*store)->locks->Take(5) ? "taken" : "failed");
+          (void)parent.Hear();
+          return 0;
+        },
+        Child::kAtOnce);
     ASSERT_EQ(holder.Hear(), "taken");
     pid_t pid = 0;
     EXPECT_TRUE(server->store().locks->Held(5, &pid));
@@ -270,7 +283,8 @@ TEST_F(StoreTest, OneEntryPerAppHoweverManyComeAtOnce) {
   std::vector<std::thread> threads;
   for (auto& mine : found) {
     threads.emplace_back([&] {
-      for (int i = 0; i < 100; ++i) mine.push_back(server->store().AppIndex("app " + std::to_string(i)).take());
+      for (int i = 0; i < 100; ++i)
+        mine.push_back(server->store().AppIndex("app " + std::to_string(i)).take());
     });
   }
   for (auto& thread : threads) thread.join();
@@ -279,7 +293,8 @@ TEST_F(StoreTest, OneEntryPerAppHoweverManyComeAtOnce) {
   EXPECT_EQ(server->store().AppName(found[0][42]), "app 42");
   EXPECT_EQ(server->store().AppIndex("").code(), EINVAL);
   EXPECT_EQ(server->store().AppIndex(std::string(128, 'x')).code(), EINVAL);
-  for (int i = 100; i < 256; ++i) EXPECT_TRUE(server->store().AppIndex("app " + std::to_string(i)).ok());
+  for (int i = 100; i < 256; ++i)
+    EXPECT_TRUE(server->store().AppIndex("app " + std::to_string(i)).ok());
   EXPECT_EQ(server->store().AppIndex("one more").code(), ENOSPC);
   Stop(server.get());
 }
@@ -291,12 +306,16 @@ TEST_F(StoreTest, AStrangersFrameCostsItOnlyItsConnection) {
   for (int round = 0; round < 300; ++round) {
     Fd socket = server->store().ConnectToServer();
     ASSERT_TRUE(socket.valid());
-    std::string frame = round % 3 == 0
-                            ? std::string(random() % 100, 'x')
-                            : EncodeMessage({static_cast<MessageType>(random() % 9), static_cast<uint32_t>(random() % 2000),
-                                             static_cast<uint32_t>(random()), random() % 10'000'000, "text"});
+    std::string frame =
+        round % 3 == 0
+            ? std::string(random() % 100, 'x')
+            : EncodeMessage({static_cast<MessageType>(random() % 9),
+                             static_cast<uint32_t>(random() % 2000),
+                             static_cast<uint32_t>(random()), random() % 10'000'000, "text"});
     // kStop is the one message that rightly ends it.
-    if (round % 3 != 0 && static_cast<uint8_t>(frame[6]) == static_cast<uint8_t>(MessageType::kStop)) continue;
+    if (round % 3 != 0 &&
+        static_cast<uint8_t>(frame[6]) == static_cast<uint8_t>(MessageType::kStop))
+      continue;
     (void)os().Send(socket.get(), frame.data(), frame.size(), MSG_DONTWAIT);
     EXPECT_TRUE(server->Step(0));
     EXPECT_TRUE(server->Step(0));
@@ -304,7 +323,8 @@ TEST_F(StoreTest, AStrangersFrameCostsItOnlyItsConnection) {
   Stop(server.get());
 }
 
-// ---- waits ------------------------------------------------------------------------------------------
+// ---- waits
+// ------------------------------------------------------------------------------------------
 
 TEST(Waits, NoWakeUpIsLost) {
   WaitWord word{0};

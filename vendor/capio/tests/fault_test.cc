@@ -42,7 +42,8 @@ class FaultTest : public WorkflowTest {
 
   bool keeps_descriptors = false;  // what body opens is closed by after
 
-  // Runs body with call 1, 2, 3 … failing until none is left to fail. After each, nothing may be left over.
+  // Runs body with call 1, 2, 3 … failing until none is left to fail. After each, nothing may be
+  // left over.
   void FailEveryCall(const std::function<Status()>& body, const std::function<void()>& after) {
     for (int error : {EIO, ENOSPC, EMFILE}) {
       for (int call = 1;; ++call) {
@@ -114,7 +115,8 @@ TEST_F(FaultTest, MakingAFile) {
         auto fd = File::Open(*session, name, O_WRONLY | O_CREAT | O_TRUNC, 0644, &file);
         if (!fd.ok()) return fd.status();
         auto put = file->Write("text", 4, -1);
-        Status closed = file->Close(put.ok() ? CloseKind::kCount : CloseKind::kFailed, FdFate::kClose);
+        Status closed =
+            file->Close(put.ok() ? CloseKind::kCount : CloseKind::kFailed, FdFate::kClose);
         return put.ok() ? closed : put.status();
       },
       [] {});
@@ -151,7 +153,8 @@ TEST_F(FaultTest, ReplacingRenamingAndCopyingUp) {
         return RenamePath(session.get(), from, to);
       },
       [&] {
-        // The target is the old or the new one, or empty and of an open that failed: never anything else.
+        // The target is the old or the new one, or empty and of an open that failed: never anything
+        // else.
         std::string text = Slurp(session->store().path + "/tree/nu-target");
         EXPECT_TRUE(text == "old" || text == "new" || text.empty()) << text;
       });
@@ -194,8 +197,8 @@ TEST_F(FaultTest, WritingBack) {
   EXPECT_TRUE(session->AwaitSafe(30'000).ok());
 }
 
-// The server is no more from its call N on, while a producer died and another file has to be written back: the next
-// server must come to the same end.
+// The server is no more from its call N on, while a producer died and another file has to be
+// written back: the next server must come to the same end.
 TEST_F(FaultTest, AServerThatDiesAtAnyOfItsCallsIsReplaced) {
   bool ended = false;
   for (int call = 1; !ended; ++call) {

@@ -19,8 +19,8 @@ class FaultyOs : public Os {
   [[nodiscard]] bool hit() const { return hit_.load(); }
   [[nodiscard]] const char* where() const { return where_.load(); }
 
-#define CAPIO_FAULT(name)                   \
-  do {                                      \
+#define CAPIO_FAULT(name)                     \
+  do {                                        \
     if (int e = Hit(name); e != 0) return -e; \
   } while (0)
 

@@ -1,5 +1,5 @@
-// For tests with several processes: a store and a managed directory of their own, children by fork that talk through
-// pipes, and the proof that nothing is left when they are over.
+// For tests with several processes: a store and a managed directory of their own, children by fork
+// that talk through pipes, and the proof that nothing is left when they are over.
 #ifndef CAPIO_TESTS_PROCESS_HARNESS_H_
 #define CAPIO_TESTS_PROCESS_HARNESS_H_
 
@@ -124,8 +124,8 @@ class Channel {
 
 class Child {
  public:
-  // Runs body in a child; its return value is the exit status. The child ends through exit(3), as Python does, or at
-  // once: what belongs to threads that are not there any more is no leak.
+  // Runs body in a child; its return value is the exit status. The child ends through exit(3), as
+  // Python does, or at once: what belongs to threads that are not there any more is no leak.
   enum Ending { kExit, kAtOnce };
   explicit Child(const std::function<int(Channel&)>& body, Ending ending = kExit) {
     int down[2];
@@ -175,15 +175,15 @@ class Child {
   std::unique_ptr<Channel> channel_;
 };
 
-// Every test has a store, a managed directory and a workflow name of its own; when it is over, its servers must end
-// and take the store with them.
+// Every test has a store, a managed directory and a workflow name of its own; when it is over, its
+// servers must end and take the store with them.
 class WorkflowTest : public ::testing::Test {
  protected:
   void SetUp() override {
     ::alarm(110);
     ::signal(SIGPIPE, SIG_IGN);
-    for (const char* name : {"CAPIO_APP_NAME", "CAPIO_WORKFLOW_NAME", "CAPIO_WAIT_TIMEOUT", "CAPIO_DIR",
-                             "CAPIO_WAIT_WARN", "CAPIO_RUN_ID"}) {
+    for (const char* name : {"CAPIO_APP_NAME", "CAPIO_WORKFLOW_NAME", "CAPIO_WAIT_TIMEOUT",
+                             "CAPIO_DIR", "CAPIO_WAIT_WARN", "CAPIO_RUN_ID"}) {
       ::unsetenv(name);
     }
     // Apps of the CAPIO-CL file that a test does not start are not waited for.
