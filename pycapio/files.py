@@ -63,7 +63,10 @@ class CapioRaw(io.FileIO):
     def readinto(self, buffer: Any, /) -> int:
         if self.closed or not self.readable():
             return super().readinto(buffer)
-        return _pycapio.file_read(self._handle, buffer, self._full, self.name)
+        try:
+            return _pycapio.file_read(self._handle, buffer, self._full, self.name)
+        except (TypeError, ValueError, BufferError):  # no buffer: Python's own words for it
+            return super().readinto(buffer)
 
     def read(self, size: int | None = -1, /) -> bytes:
         if self.closed or not self.readable():
@@ -95,18 +98,29 @@ class CapioRaw(io.FileIO):
         return n
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        if self.closed or not isinstance(offset, int):
+        if self.closed:
             return super().seek(offset, whence)
         if self._exposed:
             _pycapio.file_publish(self._handle)
-        return _pycapio.file_seek(self._handle, offset, whence, self.name)
+        try:
+            return _pycapio.file_seek(self._handle, offset, whence, self.name)
+        except (TypeError, OverflowError):  # not an offset: Python's own words for it
+            return super().seek(offset, whence)
+
+    def tell(self) -> int:
+        if self._exposed and self._handle is not None:
+            _pycapio.file_publish(self._handle)
+        return super().tell()
 
     def truncate(self, size: int | None = None, /) -> int:
         if self.closed or not self.writable():
             return super().truncate(size)
         if size is None:
             size = self.tell()
-        _pycapio.file_truncate(self._handle, size)
+        try:
+            _pycapio.file_truncate(self._handle, size)
+        except (TypeError, OverflowError):
+            return super().truncate(size)
         return size
 
     def flush(self) -> None:
@@ -131,6 +145,9 @@ class CapioRaw(io.FileIO):
         if handle is None:
             super().close()
             return
+        # Set by FileIO when the garbage collector calls.
+        if self._finalizing:  # type: ignore[attr-defined]
+            self._dealloc_warn(self)
         how = _pycapio.CLOSE_COUNT
         if self._write_failed:
             how = _pycapio.CLOSE_FAILED
@@ -145,8 +162,21 @@ class CapioRaw(io.FileIO):
             finally:
                 _pycapio.file_close(handle, how, _pycapio.FD_CLOSED)
 
-    def __reduce__(self) -> Any:
-        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+    @property
+    def closefd(self) -> bool:
+        """Seen from outside, this object owns the descriptor."""
+        return True
+
+    def _dealloc_warn(self, source: Any) -> None:
+        self._twin._dealloc_warn(source)  # type: ignore[attr-defined]  # of FileIO, for buffers
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return "<_io.FileIO [closed]>"
+        return f"<_io.FileIO name={self.name!r} mode={self.mode!r} closefd=True>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._twin.__reduce_ex__(protocol)  # which says that files cannot be pickled
 
 
 def _left_by_exception(handled_at_open: BaseException | None) -> bool:

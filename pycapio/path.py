@@ -6,9 +6,7 @@ import os
 import posixpath
 from typing import Any
 
-from pycapio._pycapio import FOR_EXISTENCE
 from pycapio.proxies import queries
-from pycapio.proxies._dispatch import backing
 
 
 class _PosixPathNames(type):
@@ -42,6 +40,7 @@ class PyCapioPath(metaclass=_PosixPathNames):
     isfile = staticmethod(queries.isfile_proxy)
     isdir = staticmethod(queries.isdir_proxy)
     islink = staticmethod(queries.islink_proxy)
+    ismount = staticmethod(queries.ismount_proxy)
 
     @staticmethod
     def getsize(filename: Any) -> int:
@@ -62,16 +61,3 @@ class PyCapioPath(metaclass=_PosixPathNames):
     @staticmethod
     def samefile(f1: Any, f2: Any) -> bool:
         return _same(_stat(f1), _stat(f2))
-
-    @staticmethod
-    def ismount(path: Any) -> bool:
-        where = backing_or_none(path)
-        return posixpath.ismount(path) if where is None else False
-
-
-def backing_or_none(path: Any) -> Any:
-    """The backing path, None if it is not CAPIO's or is nowhere."""
-    try:
-        return backing(path, FOR_EXISTENCE)
-    except (OSError, ValueError):
-        return None

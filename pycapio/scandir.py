@@ -100,7 +100,7 @@ class PyCapioScandirWrapper:
         session = session_for(name)
         entries = None
         if session is not None:
-            entries = _pycapio.list_directory(session.handle, os.fsencode(name), path)
+            entries = _pycapio.list_directory(session.handle, os.fsencode(name), name)
         if entries is None or session is None:
             self._entries: Iterator[Any] = _os_scandir(path)
         else:
@@ -137,9 +137,9 @@ def _yield_entries(
         yield DirEntry(session, name, os.path.join(path, name), d_type, inode)
 
 
-def list_names(session: Session, path: str | bytes, shown: Any) -> list[Any] | None:
+def list_names(session: Session, path: str | bytes) -> list[Any] | None:
     """os.listdir of a CAPIO directory; None if the path is not CAPIO's."""
-    entries = _pycapio.list_directory(session.handle, os.fsencode(path), shown)
+    entries = _pycapio.list_directory(session.handle, os.fsencode(path), path)
     if entries is None:
         return None
     if isinstance(path, bytes):

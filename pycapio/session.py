@@ -438,7 +438,7 @@ def open_descriptor(
 ) -> int | None:
     """os.open for a CAPIO path; None if it is not one. The session remembers the handle."""
     name = os.fspath(path)
-    opened = _pycapio.open_file(session.handle, os.fsencode(name), flags, mode, path)
+    opened = _pycapio.open_file(session.handle, os.fsencode(name), flags, mode, name)
     if opened is None:
         return None
     fd, handle = opened
@@ -474,7 +474,7 @@ def pycapio_mkdir(path: str | bytes | os.PathLike[Any], flags: int = 0o777) -> i
     Raises OSError as os.mkdir does, ValueError outside CAPIO_DIR.
     """
     name = os.fspath(path)
-    if not _pycapio.mkdir(_default_session().handle, os.fsencode(name), flags, path):
+    if not _pycapio.mkdir(_default_session().handle, os.fsencode(name), flags, name):
         raise ValueError(f"{name!r} is not inside CAPIO_DIR")
     return 0
 

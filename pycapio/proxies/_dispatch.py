@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,16 @@ def backing(path: Any, purpose: int, dir_fd: int | None = None) -> Any:
     if found is None:
         return None
     session, name = found
-    return session.resolve(name, purpose_for(name, purpose), path)
+    return session.resolve(name, purpose_for(name, purpose))
+
+
+class _Asking(threading.local):
+    """Whether the calling thread asks for existence or kind only."""
+
+    existence = False
+
+
+asking = _Asking()
 
 
 def with_user_path(call: Callable[..., Any], path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -63,5 +73,6 @@ def with_user_path(call: Callable[..., Any], path: Any, *args: Any, **kwargs: An
     try:
         return call(*args, **kwargs)
     except OSError as error:
-        error.filename = path
+        if error.filename is not None:  # os.utime names no file
+            error.filename = os.fspath(path)
         raise

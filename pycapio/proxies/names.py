@@ -29,7 +29,7 @@ def mkdir_proxy(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> N
     if found is None:
         return _mkdir(path, mode, dir_fd=dir_fd)
     session, name = found
-    if not _pycapio.mkdir(session.handle, os.fsencode(name), mode, path):
+    if not _pycapio.mkdir(session.handle, os.fsencode(name), mode, name):
         _mkdir(path, mode)
 
 
@@ -74,7 +74,7 @@ def listdir_proxy(path: Any = None) -> Any:
     """``os.listdir``: inside CAPIO_DIR the union of store and directory, in creation order."""
     found = managed("." if path is None else path)
     if found is not None:
-        names = _scandir.list_names(found[0], found[1], path)
+        names = _scandir.list_names(found[0], found[1])
         if names is not None:
             return names
     return _listdir(path)
@@ -83,34 +83,35 @@ def listdir_proxy(path: Any = None) -> Any:
 @proxy_for(_remove, module="os")
 def remove_proxy(path: Any, *, dir_fd: int | None = None) -> None:
     found = managed(path, dir_fd)
-    if found is None or not _pycapio.unlink(found[0].handle, os.fsencode(found[1]), path):
+    if found is None or not _pycapio.unlink(found[0].handle, os.fsencode(found[1]), found[1]):
         _remove(path, dir_fd=dir_fd)
 
 
 @proxy_for(_unlink, module="os")
 def unlink_proxy(path: Any, *, dir_fd: int | None = None) -> None:
     found = managed(path, dir_fd)
-    if found is None or not _pycapio.unlink(found[0].handle, os.fsencode(found[1]), path):
+    if found is None or not _pycapio.unlink(found[0].handle, os.fsencode(found[1]), found[1]):
         _unlink(path, dir_fd=dir_fd)
 
 
 @proxy_for(_rmdir, module="os")
 def rmdir_proxy(path: Any, *, dir_fd: int | None = None) -> None:
     found = managed(path, dir_fd)
-    if found is None or not _pycapio.rmdir(found[0].handle, os.fsencode(found[1]), path):
+    if found is None or not _pycapio.rmdir(found[0].handle, os.fsencode(found[1]), found[1]):
         _rmdir(path, dir_fd=dir_fd)
 
 
 def _rename_in_session(src: Any, dst: Any) -> bool:
     """False if neither path is CAPIO's, or one cannot be a path."""
+    try:
+        src, dst = os.fspath(src), os.fspath(dst)
+    except TypeError:
+        return False
     for path in (src, dst):
         found = managed(path)
         if found is None:
             continue
-        try:
-            ends = os.fsencode(src), os.fsencode(dst)
-        except TypeError:
-            return False
+        ends = os.fsencode(src), os.fsencode(dst)
         if not all(ends) or b"\0" in ends[0] or b"\0" in ends[1]:
             return False
         if _pycapio.rename(found[0].handle, *ends, src, dst):

@@ -42,6 +42,7 @@ def open_proxy(
     if found is None:
         return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
     session, name = found
+    file = name  # which the file object shows as its name
     if "r" in mode and "+" not in mode and never_waits(name):
         backing = session.resolve(name, FOR_LOOKUP, file)
         if backing is None:

@@ -12,18 +12,20 @@ from typing import Any
 
 from pycapio._pycapio import FOR_CONTENT, FOR_EXISTENCE, NOFOLLOW
 from pycapio.patching import proxy_for
-from pycapio.proxies._dispatch import backing, with_user_path
+from pycapio.proxies._dispatch import asking, backing, with_user_path
 
 _os_stat = os.stat
 _os_lstat = os.lstat
 _os_access = os.access
+_ismount = posixpath.ismount
 
 
 @proxy_for(_os_stat, module="os")
 def stat_proxy(
     path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True
 ) -> os.stat_result:
-    where = backing(path, FOR_CONTENT if follow_symlinks else FOR_CONTENT | NOFOLLOW, dir_fd)
+    purpose = FOR_EXISTENCE if asking.existence else FOR_CONTENT
+    where = backing(path, purpose if follow_symlinks else purpose | NOFOLLOW, dir_fd)
     if where is None:
         return _os_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
     return with_user_path(  # type: ignore[no-any-return]
@@ -33,7 +35,8 @@ def stat_proxy(
 
 @proxy_for(_os_lstat, module="os")
 def lstat_proxy(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
-    where = backing(path, FOR_CONTENT | NOFOLLOW, dir_fd)
+    purpose = FOR_EXISTENCE if asking.existence else FOR_CONTENT
+    where = backing(path, purpose | NOFOLLOW, dir_fd)
     if where is None:
         return _os_lstat(path, dir_fd=dir_fd)
     return with_user_path(_os_lstat, path, where)  # type: ignore[no-any-return]
@@ -64,15 +67,25 @@ def access_proxy(
 def _existing(original: Callable[[Any], bool], answer: Callable[[Any], bool], nofollow: int) -> Any:
     """A question of existence or kind: ``answer`` of the backing path, or the original's."""
 
-    @proxy_for(original, module="genericpath")
-    def proxy(path: Any) -> bool:
+    def ask(path: Any) -> bool:
         try:
             where = backing(path, FOR_EXISTENCE | nofollow)
         except (OSError, ValueError):
             return False
         return original(path) if where is None else answer(where)
 
-    return proxy
+    # The argument may be given by its name, which is not the same for all.
+    if original.__name__ == "isdir":
+
+        def proxy(s: Any) -> bool:
+            return ask(s)
+
+    else:
+
+        def proxy(path: Any) -> bool:  # type: ignore[misc]
+            return ask(path)
+
+    return proxy_for(original, module="genericpath")(proxy)
 
 
 def _kind(test: Callable[[int], bool], follow: bool = True) -> Callable[[Any], bool]:
@@ -102,52 +115,55 @@ isdir_proxy = _existing(posixpath.isdir, _isdir, 0)
 islink_proxy = _existing(posixpath.islink, _islink, NOFOLLOW)
 
 
-def _path_method(name: str, answer: Callable[[Any], bool], nofollow: bool) -> Any:
-    """pathlib.Path's question ``name``."""
+@proxy_for(_ismount, module="posixpath")
+def ismount_proxy(path: Any) -> bool:
+    # Compares a directory with its parent, which must not be of another layer.
+    try:
+        where = backing(path, FOR_EXISTENCE | NOFOLLOW)
+    except (OSError, ValueError):
+        return False
+    return _ismount(path if where is None else where)
+
+
+def _path_method(name: str) -> Any:
+    """pathlib.Path's question ``name``: its own code, whose stat then waits for existence only."""
     original = getattr(pathlib.Path, name)
 
     @proxy_for(original, module="pathlib")
-    def method(self: Any, **options: Any) -> bool:
-        follow = options.get("follow_symlinks", not nofollow)
+    def method(self: Any, **options: Any) -> Any:
+        before, asking.existence = asking.existence, True
         try:
-            where = backing(self, FOR_EXISTENCE if follow else FOR_EXISTENCE | NOFOLLOW)
-        except (OSError, ValueError):
-            return False
-        if where is None:
-            return bool(original(self, **options))
-        if not follow and answer is not _islink:
-            return (
-                _lexists(where)
-                if answer is _exists
-                else bool(original(type(self)(where), **options))
-            )
-        return answer(where)
+            return original(self, **options)
+        finally:
+            asking.existence = before
 
     return method
 
 
-path_methods = {
-    name: _path_method(name, answer, name == "is_symlink")
-    for name, answer in (
-        ("exists", _exists),
-        ("is_file", _isfile),
-        ("is_dir", _isdir),
-        ("is_symlink", _islink),
-    )
-}
+path_methods = {name: _path_method(name) for name in ("exists", "is_file", "is_dir", "is_symlink")}
 
 
-def generated(original: Any, purpose: int, *, follow_argument: bool = False) -> Any:
-    """The twin of a function whose first argument is a path: resolves it and calls the original."""
+def generated(
+    original: Any, purpose: int, *, follow_argument: bool = False, names_path: bool = True
+) -> Any:
+    """The twin of a function whose first argument is a path: resolves it and calls the original.
+
+    names_path: whether the original's errors show the path.
+    """
 
     @proxy_for(original, module="os")
     def proxy(path: Any, *args: Any, **kwargs: Any) -> Any:
         wanted = purpose
         if follow_argument and not kwargs.get("follow_symlinks", True):
             wanted |= NOFOLLOW
-        where = backing(path, wanted, kwargs.get("dir_fd"))
-        if where is None:
-            return original(path, *args, **kwargs)
-        return with_user_path(original, path, where, *args, **kwargs)
+        try:
+            where = backing(path, wanted, kwargs.get("dir_fd"))
+            if where is not None:
+                return with_user_path(original, path, where, *args, **kwargs)
+        except OSError as error:
+            if names_path:
+                raise
+            raise OSError(error.errno, error.strerror) from None
+        return original(path, *args, **kwargs)
 
     return proxy

@@ -17,13 +17,13 @@ from pycapio._pycapio import FOR_CHANGE, FOR_EXISTENCE, NOFOLLOW
 from pycapio.patching import Patcher, Replacement
 from pycapio.proxies import names, opening, queries
 
-# (name in os, purpose, takes follow_symlinks)
-_GENERATED: Final[tuple[tuple[str, int, bool], ...]] = (
-    ("chmod", FOR_CHANGE, True),
-    ("chown", FOR_CHANGE, True),
-    ("utime", FOR_CHANGE, True),
-    ("readlink", FOR_EXISTENCE | NOFOLLOW, False),
-    ("statvfs", FOR_EXISTENCE, False),
+# (name in os, purpose, takes follow_symlinks, errors show the path)
+_GENERATED: Final[tuple[tuple[str, int, bool, bool], ...]] = (
+    ("chmod", FOR_CHANGE, True, True),
+    ("chown", FOR_CHANGE, True, True),
+    ("utime", FOR_CHANGE, True, False),
+    ("readlink", FOR_EXISTENCE | NOFOLLOW, False, True),
+    ("statvfs", FOR_EXISTENCE, False, True),
 )
 
 _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
@@ -54,14 +54,21 @@ _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
     (posixpath, "isdir", queries.isdir_proxy),
     (posixpath, "lexists", queries.lexists_proxy),
     (posixpath, "islink", queries.islink_proxy),
+    (posixpath, "ismount", queries.ismount_proxy),
 )
 
 
 def _replacements() -> list[Replacement]:
     rows = [Replacement(owner, name, proxy) for owner, name, proxy in _WRITTEN]
     rows += [
-        Replacement(os, name, queries.generated(getattr(os, name), purpose, follow_argument=follow))
-        for name, purpose, follow in _GENERATED
+        Replacement(
+            os,
+            name,
+            queries.generated(
+                getattr(os, name), purpose, follow_argument=follow, names_path=names_path
+            ),
+        )
+        for name, purpose, follow, names_path in _GENERATED
     ]
     # Inherited ones are shadowed on pathlib.Path itself only where it defines them.
     rows += [
