@@ -196,7 +196,11 @@ def attach(directory: Path) -> float:
     return float(done.stdout)
 
 
-PEER_NAMES = {"start": "attach, with server start", "small": "new file of 100 B", "write": "write 64 MiB"}
+PEER_NAMES = {
+    "start": "attach, with server start",
+    "small": "new file of 100 B",
+    "write": "write 64 MiB",
+}
 PEER_CODE = """
 import os, sys, time
 from pycapio import CapioContext

@@ -70,12 +70,12 @@ CAPIO_EXPORT const char *capio_wait_needs(void);
 
 /* ---- Sessions --------------------------------------------------------------------------------------- */
 
-#define CAPIO_SESSION_PERSIST 1u   /* keep everything this session writes, when no CAPIO-CL file says otherwise */
-#define CAPIO_SESSION_RESUME 2u    /* real files of an earlier run count as already produced */
-#define CAPIO_SESSION_SILENT 4u    /* the server prints no chatter */
-#define CAPIO_SESSION_TEARDOWN 8u  /* the server may stop when the last client has gone */
+#define CAPIO_SESSION_PERSIST 1u    /* keep everything this session writes, when no CAPIO-CL file says otherwise */
+#define CAPIO_SESSION_RESUME 2u     /* real files of an earlier run count as already produced */
+#define CAPIO_SESSION_SILENT 4u     /* the server prints no chatter */
+#define CAPIO_SESSION_TEARDOWN 8u   /* the server may stop when the last client has gone */
 #define CAPIO_SESSION_NO_CONFIG 16u /* run without CAPIO-CL on purpose (same as an empty config_path) */
-#define CAPIO_SESSION_WORKER 32u   /* a worker that its pool may end: its death fails only what it has open */
+#define CAPIO_SESSION_WORKER 32u    /* a worker that its pool may end: its death fails only what it has open */
 
 typedef struct capio_session_options {
   size_t struct_size;         /* set by capio_session_options_init */
@@ -130,11 +130,11 @@ CAPIO_EXPORT int capio_session_info(capio_session *session, int what, char *buf,
 
 /* ---- Paths ------------------------------------------------------------------------------------------ */
 
-#define CAPIO_FOR_LOOKUP 0    /* where it is now; never waits. -ENOENT if it is nowhere */
-#define CAPIO_FOR_EXISTENCE 1 /* a consumer waits until a declared output exists [waits] */
-#define CAPIO_FOR_CONTENT 2   /* a consumer waits until it is committed, too: size, times, mmap [waits] */
-#define CAPIO_FOR_CHANGE 3    /* about to be changed in place (chmod, utime, truncate): waits as EXISTENCE does */
-#define CAPIO_FOR_CREATE 4    /* where a new entry of this name belongs; its parents are made. Never waits */
+#define CAPIO_FOR_LOOKUP 0          /* where it is now; never waits. -ENOENT if it is nowhere */
+#define CAPIO_FOR_EXISTENCE 1       /* a consumer waits until a declared output exists [waits] */
+#define CAPIO_FOR_CONTENT 2         /* a consumer waits until it is committed, too: size, times, mmap [waits] */
+#define CAPIO_FOR_CHANGE 3          /* about to be changed in place (chmod, utime, truncate): waits as EXISTENCE does */
+#define CAPIO_FOR_CREATE 4          /* where a new entry of this name belongs; its parents are made. Never waits */
 #define CAPIO_RESOLVE_NOFOLLOW 256u /* or-ed to the purpose: the last component is not followed if a symlink */
 
 /* Translates a path to its backing path, which any kernel call may use. Writes it NUL-terminated to buf and
@@ -161,14 +161,13 @@ CAPIO_EXPORT int capio_unlink(capio_session *session, const char *path, size_t l
  * unmanaged path the bytes are copied when the two are on different file systems. -EXDEV: a directory that
  * exists both in the store and in CAPIO_DIR, or that would cross the boundary. CAPIO_UNMANAGED: neither path
  * is CAPIO's. [waits] */
-CAPIO_EXPORT int capio_rename(capio_session *session, const char *from, size_t from_len, const char *to,
-                              size_t to_len);
+CAPIO_EXPORT int capio_rename(capio_session *session, const char *from, size_t from_len, const char *to, size_t to_len);
 
 typedef struct capio_dirent { /* as getdents64(2) packs them: the next one is reclen bytes further */
   uint64_t ino;
   uint16_t reclen;
   uint16_t namelen;
-  uint8_t type; /* DT_* of <dirent.h> */
+  uint8_t type;  /* DT_* of <dirent.h> */
   uint8_t layer; /* 0 memory tree, 1 fs tree, 2 real directory */
   uint8_t reserved[2];
   /* The name follows: namelen bytes and a NUL. */
@@ -223,9 +222,9 @@ CAPIO_EXPORT int capio_file_status(capio_file *file);
 #define CAPIO_CLOSE_COUNT 0     /* a close like any other */
 #define CAPIO_CLOSE_ABANDONED 1 /* left by an exception: counts only if the process ends well */
 #define CAPIO_CLOSE_FAILED 2    /* bytes were lost (a flush failed): the file fails */
-#define CAPIO_FD_CLOSE 0  /* close the descriptor */
-#define CAPIO_FD_KEEP 1   /* leave it open: the file then commits only once nobody has it open for writing */
-#define CAPIO_FD_CLOSED 2 /* the caller has closed it */
+#define CAPIO_FD_CLOSE 0        /* close the descriptor */
+#define CAPIO_FD_KEEP 1         /* leave it open: the file then commits only once nobody has it open for writing */
+#define CAPIO_FD_CLOSED 2       /* the caller has closed it */
 /* Ends the handle and frees it. Never blocks.
  * Returns 0, or the negated errno of close(2); the handle is gone either way. */
 CAPIO_EXPORT int capio_close(capio_file *file, int how, int fd_fate);
