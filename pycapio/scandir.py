@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat as _stat
+import warnings
 from collections.abc import Iterator
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, AnyStr, Generic
 
@@ -14,30 +16,42 @@ from pycapio.session import Session, session_for
 
 _os_stat = os.stat
 _os_scandir = os.scandir
+_os_DirEntry = os.DirEntry
 
 _DT_DIR = 4
 _DT_REG = 8
 _DT_LNK = 10
 
 
-class DirEntry(Generic[AnyStr]):
+class _DirEntryKind(type):
+    """While patched, DirEntry stands for os.DirEntry, too."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return type.__instancecheck__(cls, instance) or isinstance(instance, _os_DirEntry)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return type.__subclasscheck__(cls, subclass) or issubclass(subclass, _os_DirEntry)
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("cannot create 'posix.DirEntry' instances")
+
+
+class DirEntry(Generic[AnyStr], metaclass=_DirEntryKind):
     """What os.scandir yields for a CAPIO directory; as os.DirEntry."""
 
-    __slots__ = ("_ino", "_lstat", "_session", "_stat", "_type", "name", "path")
+    __slots__ = ("_ino", "_lstat", "_name", "_path", "_session", "_stat", "_type")
 
-    name: AnyStr
-    path: AnyStr
+    _name: AnyStr
+    _path: AnyStr
+    _session: Session
+    _type: int
+    _ino: int
+    _stat: os.stat_result | None
+    _lstat: os.stat_result | None
 
-    def __init__(
-        self, session: Session, name: AnyStr, path: AnyStr, d_type: int, inode: int
-    ) -> None:
-        self._session = session
-        self.name = name
-        self.path = path
-        self._type = d_type
-        self._ino = inode
-        self._stat: os.stat_result | None = None
-        self._lstat: os.stat_result | None = None
+    # attrgetter, as it is no slower than an attribute.
+    name: AnyStr = property(attrgetter("_name"), doc="the entry's name")  # type: ignore[assignment]
+    path: AnyStr = property(attrgetter("_path"), doc="scandir's path and the name")  # type: ignore[assignment]
 
     def inode(self) -> int:
         return self._ino
@@ -67,10 +81,10 @@ class DirEntry(Generic[AnyStr]):
     def _ask(self, purpose: int, follow: bool) -> os.stat_result:
         flags = purpose if follow else purpose | NOFOLLOW
         try:
-            backing = self._session.resolve(self.path, flags)
-            return _os_stat(self.path if backing is None else backing, follow_symlinks=follow)
+            backing = self._session.resolve(self._path, flags)
+            return _os_stat(self._path if backing is None else backing, follow_symlinks=follow)
         except OSError as error:
-            error.filename = self.path
+            error.filename = self._path
             raise
 
     def _is(self, d_type: int, test: Any, follow: bool) -> bool:
@@ -82,10 +96,26 @@ class DirEntry(Generic[AnyStr]):
             return False
 
     def __fspath__(self) -> AnyStr:
-        return self.path
+        return self._path
 
     def __repr__(self) -> str:
-        return f"<DirEntry {self.name!r}>"
+        return f"<DirEntry {self._name!r}>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("cannot pickle 'posix.DirEntry' object")
+
+
+def _entry(
+    session: Session, name: AnyStr, path: AnyStr, d_type: int, inode: int
+) -> DirEntry[AnyStr]:
+    entry: DirEntry[AnyStr] = object.__new__(DirEntry)
+    entry._session = session
+    entry._name = name
+    entry._path = path
+    entry._type = d_type
+    entry._ino = inode
+    entry._stat = entry._lstat = None
+    return entry
 
 
 class PyCapioScandirWrapper:
@@ -95,12 +125,15 @@ class PyCapioScandirWrapper:
     exist and to be filled, as its rule says; elsewhere it iterates as os.scandir does.
     """
 
+    _open = False
+
     def __init__(self, path: str | bytes | os.PathLike[Any] = ".") -> None:
         name = os.fspath(path)
         session = session_for(name)
         entries = None
         if session is not None:
             entries = _pycapio.list_directory(session.handle, os.fsencode(name), name)
+        self._open = True
         if entries is None or session is None:
             self._entries: Iterator[Any] = _os_scandir(path)
         else:
@@ -110,10 +143,15 @@ class PyCapioScandirWrapper:
         return self
 
     def __next__(self) -> Any:
-        return next(self._entries)
+        try:
+            return next(self._entries)
+        except BaseException:
+            self._open = False
+            raise
 
     def close(self) -> None:
         """Ends the iteration and frees the directory."""
+        self._open = False
         self._entries.close()  # type: ignore[attr-defined]  # generators and os.scandir have it
 
     def __enter__(self) -> PyCapioScandirWrapper:
@@ -127,6 +165,11 @@ class PyCapioScandirWrapper:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        if self._open:
+            warnings.warn(f"unclosed scandir iterator {self!r}", ResourceWarning, 1, source=self)
+            self.close()
+
 
 def _yield_entries(
     session: Session, path: AnyStr, entries: Iterator[tuple[bytes, int, int]]
@@ -134,7 +177,7 @@ def _yield_entries(
     name: Any
     for raw_name, d_type, inode in entries:
         name = raw_name if isinstance(path, bytes) else os.fsdecode(raw_name)
-        yield DirEntry(session, name, os.path.join(path, name), d_type, inode)
+        yield _entry(session, name, os.path.join(path, name), d_type, inode)
 
 
 def list_names(session: Session, path: str | bytes) -> list[Any] | None:

@@ -11,19 +11,25 @@ import io
 import os
 import pathlib
 import posixpath
+import sys
 from typing import Any, Final
 
 from pycapio._pycapio import FOR_CHANGE, FOR_EXISTENCE, NOFOLLOW
 from pycapio.patching import Patcher, Replacement
 from pycapio.proxies import names, opening, queries
+from pycapio.scandir import DirEntry
 
 # (name in os, purpose, takes follow_symlinks, errors show the path)
 _GENERATED: Final[tuple[tuple[str, int, bool, bool], ...]] = (
     ("chmod", FOR_CHANGE, True, True),
     ("chown", FOR_CHANGE, True, True),
-    ("utime", FOR_CHANGE, True, False),
+    ("utime", FOR_CHANGE, True, sys.version_info >= (3, 13)),
     ("readlink", FOR_EXISTENCE | NOFOLLOW, False, True),
     ("statvfs", FOR_EXISTENCE, False, True),
+    ("listxattr", FOR_EXISTENCE, True, True),
+    ("getxattr", FOR_EXISTENCE, True, True),
+    ("setxattr", FOR_CHANGE, True, True),
+    ("removexattr", FOR_CHANGE, True, True),
 )
 
 _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
@@ -46,6 +52,7 @@ _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
     (os, "stat", queries.stat_proxy),
     (os, "lstat", queries.lstat_proxy),
     (os, "access", queries.access_proxy),
+    (os, "DirEntry", DirEntry),
     (genericpath, "exists", queries.exists_proxy),
     (genericpath, "isfile", queries.isfile_proxy),
     (genericpath, "isdir", queries.isdir_proxy),

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Operation, Twin
+
+from twins import Operation, Twin
 
 OPERATIONS: list[Operation] = []
 

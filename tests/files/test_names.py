@@ -9,7 +9,8 @@ import stat
 from typing import Any
 
 import pytest
-from conftest import Operation, Twin
+
+from twins import Operation, Twin
 
 OPERATIONS: list[Operation] = []
 

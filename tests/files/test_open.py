@@ -9,7 +9,8 @@ import pathlib
 from typing import Any
 
 import pytest
-from conftest import Twin, differences, observed
+
+from twins import Twin, differences, observed
 
 MODES = [
     "".join(letters)
