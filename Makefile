@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := build/stamps
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup
+# No byte code: the packaging tests copy the tree while others run.
+PYTEST := PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -n 4 --dist loadgroup
 
 # cmake, ninja and the JSON headers of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Workflow
 
 import pycapio
 from pycapio import CapioContext, PyCAPIOException
 from pycapio.internals import pycapio_get_capio_dir
+from workflows import Workflow
 
 # Every test of this file: what was patched is restored.
 pytestmark = pytest.mark.usefixtures("original_functions")

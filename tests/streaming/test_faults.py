@@ -8,7 +8,8 @@ import random
 import signal
 
 import pytest
-from conftest import Step, Workflow
+
+from workflows import Step, Workflow
 
 SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
 

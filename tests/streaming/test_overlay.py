@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Workflow
+
+from workflows import Workflow
 
 # ---- S1, S2 ----
 

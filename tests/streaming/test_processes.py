@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Workflow
+
+from workflows import Workflow
 
 SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
 

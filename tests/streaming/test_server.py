@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LINGER, Step, Workflow, processes_naming, wait_for_end
+
+from workflows import LINGER, Step, Workflow, processes_naming, wait_for_end
 
 SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
 

@@ -6,7 +6,8 @@ That a step waits is seen by its own message (CAPIO_WAIT_WARN), not by the passi
 from __future__ import annotations
 
 import pytest
-from conftest import Step, Workflow
+
+from workflows import Step, Workflow
 
 # A step says at once that it waits.
 SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}

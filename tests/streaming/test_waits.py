@@ -6,7 +6,8 @@ import re
 import signal
 
 import pytest
-from conftest import Workflow
+
+from workflows import Workflow
 
 SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
 
