@@ -15,6 +15,10 @@ from pycapio._build_ffi import HEADER, PACKAGE_DIR, generate, read_cdef
 from pycapio._capio_abi import ffi
 from pycapio._native import library_path
 
+# One worker: two builds in one source tree would get in each other's way.
+pytestmark = pytest.mark.xdist_group("wheel")
+
+
 STRUCTS = ("capio_session_options", "capio_stat_t", "capio_dirent")
 
 

@@ -9,6 +9,9 @@ import pytest
 
 from pycapio._build_ffi import HeaderError, cdef_from_header, constant_value, read_cdef
 
+# One worker: two builds in one source tree would get in each other's way.
+pytestmark = pytest.mark.xdist_group("wheel")
+
 
 def header(body: str) -> str:
     return f"#ifndef H\n/* CDEF-BEGIN: up to CDEF-END. */\n{body}\n/* CDEF-END */\n#endif\n"

@@ -10,6 +10,10 @@ import pytest
 
 from build_helpers import ROOT, clean_environment
 
+# One worker: two builds in one source tree would get in each other's way.
+pytestmark = pytest.mark.xdist_group("wheel")
+
+
 SCRIPT = ROOT / "scripts" / "build_capio.sh"
 
 

@@ -9,6 +9,10 @@ import pytest
 
 import pycapio._native as native
 
+# One worker: two builds in one source tree would get in each other's way.
+pytestmark = pytest.mark.xdist_group("wheel")
+
+
 ELF = b"\x7fELF and the rest"
 
 

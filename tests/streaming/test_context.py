@@ -592,7 +592,7 @@ def test_exception_that_leaves_the_call_fails_its_files(capio: Workflow) -> None
         write()
     with pytest.raises(OSError) as error:
         read("f")
-    assert error.value.filename == capio.dir / "f"
+    assert error.value.filename == str(capio.dir / "f")
     assert "app 'writer'" in str(error.value)
     assert read("g") == "closed well"
 
