@@ -7,7 +7,6 @@ or as an installation prefix; its server is then the one beside it.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +77,8 @@ def server_path() -> Path:
     for candidate in looked_for:
         if _is_native(candidate):
             return candidate
+    import shutil  # too slow to load for every start
+
     for directory in os.get_exec_path():
         on_path = shutil.which(SERVER_NAME, path=directory or os.curdir)
         if on_path is not None and _is_native(Path(on_path)):
