@@ -133,11 +133,11 @@ class PyCapioScandirWrapper:
         entries = None
         if session is not None:
             entries = _pycapio.list_directory(session.handle, os.fsencode(name), name)
-        self._open = True
         if entries is None or session is None:
             self._entries: Iterator[Any] = _os_scandir(path)
         else:
             self._entries = _yield_entries(session, name, entries)
+        self._open = True
 
     def __iter__(self) -> PyCapioScandirWrapper:
         return self
