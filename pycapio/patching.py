@@ -113,9 +113,13 @@ def proxy_for(
     proxy there while it is in place, and whoever loads the pickle gets what `os` holds then. A
     proxy that must also be pickled after it was taken out needs a `module` and a `qualname` under
     which it can always be imported.
+
+    The proxy of a function written in C is wrapped, because such a function does not become a
+    method when a class holds it (`open = io.open` in a class body), and a Python function would.
     """
 
-    def decorate(proxy: _F) -> _F:
+    def decorate(function: _F) -> _F:
+        proxy: Any = function if hasattr(type(original), "__get__") else _Unbound(function)
         # __wrapped__ is what inspect.signature follows, text signatures included.
         functools.update_wrapper(proxy, original)
         named = module or getattr(original, "__module__", None)
@@ -124,9 +128,27 @@ def proxy_for(
             proxy.__qualname__ = qualname
         if not hasattr(original, "__annotations__"):
             proxy.__annotations__ = {}
-        return proxy
+        return proxy  # type: ignore[no-any-return]
 
     return decorate
+
+
+class _Unbound(functools.partial):  # type: ignore[type-arg]
+    """A function that class attributes do not bind; partial's call is the quickest there is."""
+
+    __slots__ = ()
+    __qualname__: str
+
+    if sys.version_info >= (3, 14):  # where partial binds, too
+
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            return self
+
+    def __repr__(self) -> str:
+        return f"<function {self.__qualname__} at {id(self):#x}>"
+
+    def __reduce__(self) -> Any:
+        return self.__qualname__
 
 
 class Patcher:
@@ -774,7 +796,10 @@ class _Search:
                     if name not in _IMPORT_SYSTEM:
                         roots.append(namespace)
         for owner in plan.owners:
-            roots.extend(_parts(owner.proxy))
+            proxy = owner.proxy
+            roots.extend(_parts(proxy))
+            if type(proxy) is _Unbound:
+                roots.extend(_parts(proxy.func))
         self._protected = dict(self._own)
         self._protected.update((id(part), part) for part in (undo, *undo))
         for part in self._belonging(roots, self._own, exclude):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import copy
+import functools
 import gc
 import genericpath
 import glob
@@ -22,7 +24,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -1125,15 +1127,33 @@ def test_a_fork_in_the_middle_of_a_transition(restoring: bool) -> None:
     ids=lambda function: function.__name__,
 )
 def test_proxies_look_like_their_originals(original: Callable[..., Any]) -> None:
+    @proxy_for(original)
     def proxy(*args: Any, **kwargs: Any) -> Any:
         return original(*args, **kwargs)
 
-    assert proxy_for(original)(proxy) is proxy
     assert inspect.signature(proxy) == inspect.signature(original)
     assert proxy.__name__ == original.__name__
     assert proxy.__qualname__ == original.__qualname__
     assert proxy.__doc__ == original.__doc__
     assert getattr(importlib.import_module(proxy.__module__), proxy.__qualname__) is original
+
+
+@pytest.mark.parametrize("original", [os.stat, os.makedirs], ids=["builtin", "function"])
+def test_proxies_bind_in_classes_as_their_originals_do(original: Callable[..., Any]) -> None:
+    @proxy_for(original)
+    def proxy(*args: Any) -> Any:
+        return args
+
+    class Owner:
+        attribute = proxy
+
+    owner = Owner()
+    bound = (owner, 1) if isinstance(original, FunctionType) else (1,)
+    assert owner.attribute(1) == bound
+    assert Owner.attribute(1) == (1,)
+    assert copy.deepcopy(proxy) is proxy
+    assert {proxy: 1}[proxy] == 1
+    assert functools.partial(proxy, 1)() == (1,)
 
 
 def test_proxies_without_an_inspectable_original() -> None:
