@@ -262,6 +262,10 @@ def goodbye(session: Handle, bad: bool) -> None:
     _library().capio_session_goodbye(session, 1 if bad else 0)
 
 
+def take_back_goodbye(session: Handle) -> None:
+    _library().capio_session_goodbye(session, 2)
+
+
 def goodbye_child(session: Handle, pid: int) -> None:
     _library().capio_session_goodbye_child(session, pid)
 

@@ -83,6 +83,7 @@ class Session:
             if self.handle is not None:
                 return
             options = self.options
+            _fix_store()
             capio_dir = os.path.abspath(os.fspath(options.capio_dir))
             self.handle = _pycapio.open_session(
                 capio_dir=capio_dir,
@@ -158,6 +159,11 @@ class Session:
         self.flush()
         _pycapio.goodbye(self.handle, bad)
 
+    def take_back_goodbye(self) -> None:
+        """The announced clean end does not come: the process goes on."""
+        if self.handle is not None:
+            _pycapio.take_back_goodbye(self.handle)
+
     def fail_abandoned(self) -> None:
         """Fails the files that were left by an exception."""
         if self.handle is not None:
@@ -200,6 +206,13 @@ def _worker_flag() -> int:
     if process is not None and process.parent_process() is not None:
         return _pycapio.SESSION_WORKER
     return 0
+
+
+def _fix_store() -> None:
+    # Child processes, and this one after a chdir, mean the same store by a relative name.
+    store = os.environ.get("CAPIO_STORE")
+    if store and not os.path.isabs(store):
+        os.environ["CAPIO_STORE"] = os.path.abspath(store)
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
@@ -340,6 +353,12 @@ def goodbye_all(bad: bool) -> None:
     """For os._exit: announces the end of every session."""
     for session in list(_sessions):
         session.goodbye(bad)
+
+
+def take_back_goodbyes() -> None:
+    """After an exec that failed: the sessions go on."""
+    for session in list(_sessions):
+        session.take_back_goodbye()
 
 
 # ---- the low-level API -------------------------------------------------------------------------

@@ -93,10 +93,16 @@ def _before_exec(path: Any) -> None:
 @proxy_for(_os_execv, module="os")
 def execv_proxy(path: Any, argv: Any, /) -> None:
     _before_exec(path)
-    _os_execv(path, argv)
+    try:
+        _os_execv(path, argv)
+    finally:
+        _session.take_back_goodbyes()
 
 
 @proxy_for(_os_execve, module="os")
 def execve_proxy(path: Any, argv: Any, env: Any) -> None:
     _before_exec(path)
-    _os_execve(path, argv, env)
+    try:
+        _os_execve(path, argv, env)
+    finally:
+        _session.take_back_goodbyes()

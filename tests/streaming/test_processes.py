@@ -337,6 +337,36 @@ def test_exec_that_fails_is_no_end(capio: Workflow) -> None:
     consumer.finish()
 
 
+@pytest.mark.parametrize("why", ["ENOEXEC", "E2BIG"])
+def test_exec_that_the_kernel_refuses_is_no_end(capio: Workflow, why: str) -> None:
+    """The program is there and may be run; its end was announced, and does not come."""
+    capio.pair(["f"], committed="on_termination")
+    consumer = capio.step("consumer", READ_ALL, "f")
+    program = capio.tmp_path / "program"
+    program.write_text("no program\n")
+    program.chmod(0o755)
+    capio.run(
+        "producer",
+        """
+        import errno, os, signal, sys
+        with open("f", "w") as f:
+            f.write("closed")
+        program, why = sys.argv[1:]
+        environment = {"X": "x" * (1 << 26)} if why == "E2BIG" else {}
+        try:
+            os.execve(program, [program], environment)
+        except OSError as error:
+            assert errno.errorcode[error.errno] == why, error
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        str(program),
+        why,
+        status=-9,
+    )
+    assert "died before the file was complete" in consumer.line()
+    consumer.finish()
+
+
 def test_exec_of_another_program(capio: Workflow) -> None:
     capio.pair(["f"], committed="on_termination")
     consumer = capio.step("consumer", READ_ALL, "f")

@@ -99,8 +99,9 @@ CAPIO_EXPORT void capio_session_options_init(capio_session_options *options);
  * somebody else; -ENOSPC no room in the store. */
 CAPIO_EXPORT int capio_session_open(const capio_session_options *options, capio_session **out);
 
-#define CAPIO_END_CLEAN 0 /* the step did its work */
-#define CAPIO_END_BAD 1   /* uncaught exception or non-zero exit: what it would commit by ending fails */
+#define CAPIO_END_CLEAN 0      /* the step did its work */
+#define CAPIO_END_BAD 1        /* uncaught exception or non-zero exit: what it would commit by ending fails */
+#define CAPIO_END_TAKEN_BACK 2 /* an announced clean end does not come after all (an exec that failed) */
 
 /* Announces how this process will end; the end itself is the end of the process (or capio_session_close).
  * May be called again; BAD is final. Never blocks. */
@@ -111,7 +112,9 @@ CAPIO_EXPORT int capio_session_goodbye_child(capio_session *session, int64_t pid
 /* Fails every file this session left by an exception (CAPIO_CLOSE_ABANDONED). Never blocks. */
 CAPIO_EXPORT int capio_session_fail_abandoned(capio_session *session);
 /* Ends the session now with the announced outcome (clean if none was): what its end commits is committed.
- * With wait_ms > 0, waits at most so long for the server to have written back what this end commits.
+ * With wait_ms > 0, waits for the server to have written back what this end commits: wait_ms for its answer,
+ * then as long as the disk needs, while the server shows every second that it is at work. -ETIMEDOUT if it
+ * does not answer, or falls silent for five times wait_ms.
  * Files still open stay usable as plain descriptors. The handle is freed. [waits for the server] */
 CAPIO_EXPORT int capio_session_close(capio_session *session, uint32_t wait_ms);
 /* Changes CAPIO_SESSION_* flags after the fact (PERSIST and TEARDOWN). */

@@ -193,7 +193,11 @@ int capio_session_open(const capio_session_options* options, capio_session** out
 
 int capio_session_goodbye(capio_session* session, int outcome) {
   return GuardInt([&] {
-    session->impl->Goodbye(outcome != CAPIO_END_CLEAN);
+    if (outcome == CAPIO_END_TAKEN_BACK) {
+      session->impl->TakeBackGoodbye();
+    } else {
+      session->impl->Goodbye(outcome != CAPIO_END_CLEAN);
+    }
     return Status::Ok();
   });
 }

@@ -127,6 +127,15 @@ Status LaunchServer(const ServerLaunch& launch) {
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
 
+  // A relative CAPIO_STORE, after a chdir, would be another one.
+  std::string store = "CAPIO_STORE=" + launch.store_root;
+  std::vector<char*> environment;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    if (strncmp(*entry, "CAPIO_STORE=", 12) != 0) environment.push_back(*entry);
+  }
+  environment.push_back(store.data());
+  environment.push_back(nullptr);
+
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
   ::posix_spawn_file_actions_init(&actions);
@@ -143,7 +152,8 @@ Status LaunchServer(const ServerLaunch& launch) {
   ::posix_spawnattr_setsigmask(&attributes, &none);
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
   pid_t pid = 0;
-  int error = ::posix_spawn(&pid, path->c_str(), &actions, &attributes, argv.data(), environ);
+  int error =
+      ::posix_spawn(&pid, path->c_str(), &actions, &attributes, argv.data(), environment.data());
   ::posix_spawn_file_actions_destroy(&actions);
   ::posix_spawnattr_destroy(&attributes);
   if (error != 0) {

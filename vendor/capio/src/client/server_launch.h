@@ -14,6 +14,7 @@ struct ServerLaunch {
   std::string capio_dir;
   std::string config_path;
   std::string resolve_prefix;
+  std::string store_root;  // CAPIO_STORE, absolute
   uint32_t await_ms = 2000;
   bool silent = false;
   bool persist = false;

@@ -21,6 +21,8 @@ namespace {
 
 constexpr int64_t kFirstSleepNs = 50'000'000;
 constexpr int64_t kLongestSleepNs = 1'000'000'000;
+// A server that has said it is at work may be silent for so many times the wait for its answer.
+constexpr int64_t kSilenceFactor = 5;
 constexpr size_t kRuleCacheMax = 1 << 16;
 
 std::atomic<uint64_t> process_key{0};
@@ -155,7 +157,10 @@ Session::~Session() {
 }
 
 Status Session::StartServer() const {
+  auto root = Store::Root();
+  if (!root.ok()) return root.status();
   ServerLaunch launch;
+  launch.store_root = root.take();
   launch.server_path = config_.server_path;
   launch.workflow = config_.workflow;
   launch.capio_dir = real_dir_;
@@ -379,6 +384,11 @@ void Session::Goodbye(bool bad) {
   store_->segment->header().clients[slot_].flags.fetch_or(bad ? kClientBad : kClientClean);
 }
 
+void Session::TakeBackGoodbye() {
+  if (ended() || fork_epoch_.load() != ForkEpoch()) return;
+  store_->segment->header().clients[slot_].flags.fetch_and(~uint32_t{kClientClean});
+}
+
 void Session::GoodbyeChild(int64_t pid) {
   Header& header = store_->segment->header();
   uint32_t used = header.slots_used.load(std::memory_order_acquire);
@@ -453,12 +463,14 @@ Status Session::AwaitSafe(uint32_t wait_ms) {
   auto there = reached();
   if (!there.ok()) return there.status();
   if (!*there || wait_ms == 0) return Status::Ok();
-  int64_t deadline = os().MonotonicNs() + int64_t{wait_ms} * 1'000'000;
+  // A server that is alive answers at once. Then the wait is for the disk, and as long as it takes:
+  // the server says every second that it is still at it.
+  int64_t start = os().MonotonicNs();
+  int64_t deadline = start + int64_t{wait_ms} * 1'000'000;
+  int64_t next_warning = start + SecondsSetting("CAPIO_WAIT_WARN", 10'000'000'000);
   int revived = 0;
-  // A server that is alive answers at once; then the wait is for the disk, and as long as it takes.
-  bool working = false;
   for (;;) {
-    int64_t left = working ? INT32_MAX : (deadline - os().MonotonicNs()) / 1'000'000;
+    int64_t left = (deadline - os().MonotonicNs()) / 1'000'000;
     int events = left <= 0 ? 0 : os().Poll(socket.get(), POLLIN, left);
     if (events == -EINTR) continue;
     if (events <= 0) {
@@ -475,12 +487,19 @@ Status Session::AwaitSafe(uint32_t wait_ms) {
       there = reached();
       if (!there.ok()) return there.status();
       if (!*there) return Status::Ok();
-      working = false;
+      deadline = os().MonotonicNs() + int64_t{wait_ms} * 1'000'000;
       continue;
     }
     auto message = DecodeMessage(std::span(buf).first(static_cast<size_t>(n)));
     if (!message.ok()) return message.status();
-    if (message->type == MessageType::kWorking) working = true;
+    int64_t now = os().MonotonicNs();
+    deadline = now + kSilenceFactor * int64_t{wait_ms} * 1'000'000;
+    if (message->type == MessageType::kWorking && now >= next_warning) {
+      Say("waiting " + std::to_string((now - start) / 1'000'000'000) + " s for capio_server (pid " +
+          std::to_string(store_->segment->header().server_pid.load()) + ") to write " +
+          std::to_string(message->argument) + " files to " + real_dir_);
+      next_warning = now + 2 * std::max<int64_t>(now - start, 1'000'000'000);
+    }
     if (message->type == MessageType::kNote) Say(message->text);
     if (message->type == MessageType::kDone) return Status::Ok();
   }

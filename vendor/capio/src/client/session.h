@@ -40,6 +40,8 @@ class Session {
   Status Ensure();
 
   void Goodbye(bool bad);
+  // After all this process goes on; a bad end stays announced.
+  void TakeBackGoodbye();
   void GoodbyeChild(int64_t pid);
   void FailAbandoned();
   // The end: gives the slot back and commits what that commits. Idempotent.

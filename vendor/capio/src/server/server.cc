@@ -31,6 +31,8 @@ constexpr int kPoolThreads = 2;
 // For clients whose end the kernel cannot announce to us: other pid namespaces, kernels without
 // pidfd_open.
 constexpr int kSweepMs = 1000;
+// How often clients that wait for write-back hear that it goes on.
+constexpr int kSignOfLifeMs = 1000;
 
 Result<std::string> ReadAll(const std::string& path) {
   Fd fd(os().OpenAt(AT_FDCWD, path.c_str(), O_RDONLY, 0));
@@ -176,6 +178,9 @@ void Server::Run() {
 int Server::NextTimeout(int wanted) const {
   int64_t timeout = wanted < 0 ? INT32_MAX : wanted;
   if (closing_retry_ms_ > 0) timeout = std::min<int64_t>(timeout, closing_retry_ms_);
+  bool waited_for = std::any_of(connections_.begin(), connections_.end(),
+                                [](const auto& entry) { return entry.second.wants_done; });
+  if (waited_for) timeout = std::min<int64_t>(timeout, kSignOfLifeMs);
   const Header& header = store_->segment->header();
   uint32_t used = header.slots_used.load(std::memory_order_acquire);
   bool clients = false;
@@ -247,6 +252,7 @@ bool Server::Step(int timeout_ms) {
   if (!last_pass_ && MayEnd()) StartLastPass();
   if (last_pass_ && pool_->pending() == 0) Finish();
   if (!ended_ && !last_pass_ && pool_->pending() == 0) AnswerByes();
+  ShowLife();
   return !ended_;
 }
 
@@ -339,6 +345,15 @@ void Server::AnswerByes() {
     gone.push_back(id);
   }
   for (uint64_t id : gone) connections_.erase(id);
+}
+
+void Server::ShowLife() {
+  int64_t now = os().MonotonicNs();
+  if (ended_ || now - shown_life_ < kSignOfLifeMs * INT64_C(1'000'000)) return;
+  shown_life_ = now;
+  for (auto& [id, connection] : connections_) {
+    if (connection.wants_done) Send(&connection, MessageType::kWorking, pool_->pending(), "");
+  }
 }
 
 // ---- clients

@@ -81,6 +81,7 @@ class Server {
   void LastLook(const std::string& path, const struct stat& st);
   void Finish();
   void AnswerByes();
+  void ShowLife();
   int NextTimeout(int wanted) const;
   void Note(const std::string& text);
   void Log(const std::string& text);
@@ -102,6 +103,7 @@ class Server {
   std::set<FileRecord*> again_;         // to be looked at once the pool is done with them
   int closing_retry_ms_ = 0;            // when to ask again for the writers of closing_; 0: no need
   int64_t swept_ = 0;
+  int64_t shown_life_ = 0;
   std::vector<std::string> notes_;  // for the user, not yet delivered
   int64_t idle_since_ = 0;
   bool stop_requested_ = false;

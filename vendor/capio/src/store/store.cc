@@ -24,6 +24,7 @@ struct OpenStore {
 struct OpenStores {
   ForkMutex mutex{ForkMutex::kStores};
   std::map<std::pair<dev_t, ino_t>, OpenStore> stores;
+  std::map<std::string, std::string> roots;  // a relative $CAPIO_STORE -> what it was first
 };
 OpenStores& AllStores() {
   static auto* all = new OpenStores;
@@ -40,6 +41,16 @@ Result<Fd> OpenDir(int at, const char* path) {
 Status WithPath(const Status& status, const std::string& what, const std::string& path) {
   if (*status.text() != '\0') return status;
   return Status::Error(status.code(), what + " " + path + ": " + strerror(status.code()));
+}
+
+// A directory and those above it, as far as they are missing. The first error.
+int MakeDirectories(const std::string& path) {
+  int error = os().MkdirAt(AT_FDCWD, path.c_str(), 0700);
+  size_t cut = path.rfind('/');
+  if (error != -ENOENT || cut == 0 || cut == std::string::npos) return error;
+  error = MakeDirectories(path.substr(0, cut));
+  if (error < 0 && error != -EEXIST) return error;
+  return os().MkdirAt(AT_FDCWD, path.c_str(), 0700);
 }
 
 // What servers killed while creating or removing a store left behind.
@@ -72,13 +83,27 @@ std::string RunId() {
   return "";
 }
 
+Result<std::string> Store::Root() {
+  const char* text = ::getenv("CAPIO_STORE");
+  std::string root = text != nullptr && *text != '\0' ? text : "/dev/shm";
+  ForkGuard guard(AllStores().mutex);
+  auto known = AllStores().roots.find(root);
+  if (known != AllStores().roots.end()) return known->second;
+  auto absolute = AbsolutePath(root);
+  if (absolute.ok() && root.front() != '/') AllStores().roots[root] = *absolute;
+  return absolute;
+}
+
 Result<std::string> Store::Base() {
-  const char* root = ::getenv("CAPIO_STORE");
-  std::string base = root != nullptr && *root != '\0' ? root : "/dev/shm";
-  auto absolute = AbsolutePath(base);
-  if (!absolute.ok()) return absolute.status();
-  base = *absolute + "/capio-" + std::to_string(::getuid());
+  auto root = Root();
+  if (!root.ok()) return root.status();
+  std::string base = *root + "/capio-" + std::to_string(::getuid());
   int error = os().MkdirAt(AT_FDCWD, base.c_str(), 0700);
+  if (error == -ENOENT) {
+    if (error = MakeDirectories(*root); error == 0 || error == -EEXIST) {
+      error = os().MkdirAt(AT_FDCWD, base.c_str(), 0700);
+    }
+  }
   if (error < 0 && error != -EEXIST) {
     return Status::Error(-error, "cannot make the store directory " + base + ": " +
                                      strerror(-error) +

@@ -27,7 +27,11 @@ namespace capio {
 
 class Store {
  public:
-  // <root>/capio-<uid>, made if absent. EPERM if it is not ours alone.
+  // Where stores lie, absolute. A relative $CAPIO_STORE means the same directory for as long as the
+  // process lives, whatever becomes of its current one.
+  static Result<std::string> Root();
+  // <root>/capio-<uid>, made if absent, with the directories above it. EPERM if it is not ours
+  // alone.
   static Result<std::string> Base();
 
   // Opens the store of a workflow; ENOENT if there is none. Within a process the same store is

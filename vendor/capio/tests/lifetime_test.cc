@@ -1,0 +1,121 @@
+// How a client's end waits for the server.
+#include <condition_variable>
+#include <mutex>
+
+#include "client/file.h"
+#include "client/session.h"
+#include "process_harness.h"
+#include "server/server.h"
+
+namespace capio::test {
+namespace {
+
+// A disk on which fsync takes as long as the test wants.
+class SlowDisk : public Os {
+ public:
+  SlowDisk() : before_(SetOs(this)) {}
+  ~SlowDisk() override { (void)SetOs(before_); }
+  SlowDisk(const SlowDisk&) = delete;
+  SlowDisk& operator=(const SlowDisk&) = delete;
+
+  int Fsync(int fd) override {
+    std::unique_lock<std::mutex> lock(mutex_);
+    busy_ = true;
+    changed_.wait(lock, [this] { return open_; });
+    return Os::Fsync(fd);
+  }
+  bool Busy() {
+    std::lock_guard<std::mutex> guard(mutex_);
+    return busy_;
+  }
+  void GoOn() {
+    std::lock_guard<std::mutex> guard(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  Os* before_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool busy_ = false;
+  bool open_ = false;
+};
+
+class LifetimeTest : public WorkflowTest {
+ protected:
+  std::unique_ptr<Server> Serve() {
+    ServerOptions options;
+    options.workflow = "wf";
+    options.capio_dir = dir;
+    options.no_config = true;
+    options.silent = true;
+    options.persist = true;
+    auto server = Server::Start(options);
+    EXPECT_TRUE(server.ok()) << server.status().text();
+    return server.ok() ? server.take() : nullptr;
+  }
+  // A client that makes one file and ends.
+  std::function<int(Channel&)> Maker(uint32_t wait_ms) {
+    return [this, wait_ms](Channel& parent) {
+      (void)parent.Hear();
+      SessionConfig config;
+      config.capio_dir = dir;
+      config.workflow = "wf";
+      config.server_path = CAPIO_TEST_SERVER;
+      config.flags = CAPIO_SESSION_TEARDOWN | CAPIO_SESSION_PERSIST;
+      auto session = Session::Open(config);
+      if (!session.ok()) return 1;
+      std::unique_ptr<File> file;
+      auto fd = File::Open(*session, "f", O_WRONLY | O_CREAT, 0644, &file);
+      if (!fd.ok() || !file->Write("kept", 4, -1).ok()) return 2;
+      if (!file->Close(CloseKind::kCount, FdFate::kClose).ok()) return 3;
+      parent.Say("made");
+      (*session)->Finish();
+      parent.Say(std::to_string((*session)->AwaitSafe(wait_ms).code()));
+      return 0;
+    };
+  }
+};
+
+TEST_F(LifetimeTest, ACloseDoesNotWaitForAServerThatFellSilent) {
+  Child child(Maker(200), Child::kAtOnce);
+  auto server = Serve();
+  ASSERT_NE(server, nullptr);
+  SlowDisk disk;
+  child.Say("go");
+  while (!disk.Busy()) ASSERT_TRUE(server->Step(10));
+  // From here on the server does nothing, as if stopped; it has said that it is at work.
+  EXPECT_EQ(child.Hear(), "made");
+  EXPECT_EQ(child.Hear(), std::to_string(ETIMEDOUT));
+  EXPECT_EQ(child.Wait(), 0);
+  disk.GoOn();
+  while (server->Step(1000)) {
+  }
+  EXPECT_EQ(Slurp(dir + "/f"), "kept");
+}
+
+TEST_F(LifetimeTest, ACloseWaitsAsLongAsTheDiskNeeds) {
+  constexpr int kWaitMs = 1000;
+  Child child(Maker(kWaitMs), Child::kAtOnce);
+  auto server = Serve();
+  ASSERT_NE(server, nullptr);
+  SlowDisk disk;
+  child.Say("go");
+  while (!disk.Busy()) ASSERT_TRUE(server->Step(10));
+  // Longer than a silent server would have been waited for.
+  int64_t until = os().MonotonicNs() + int64_t{kWaitMs} * 5'500'000;
+  while (os().MonotonicNs() < until) ASSERT_TRUE(server->Step(100));
+  EXPECT_FALSE(std::filesystem::exists(dir + "/f"));
+  disk.GoOn();
+  while (server->Step(1000)) {
+  }
+  server.reset();
+  EXPECT_EQ(child.Hear(), "made");
+  EXPECT_EQ(child.Hear(), "0");
+  EXPECT_EQ(child.Wait(), 0);
+  EXPECT_EQ(Slurp(dir + "/f"), "kept");
+}
+
+}  // namespace
+}  // namespace capio::test
