@@ -93,7 +93,7 @@ CAPIO_EXPORT void capio_session_options_init(capio_session_options *options);
 
 /* Attaches to the workflow, starting its server if there is none. [waits for the server, at most
  * await_server_ms]
- * Errors: -ENOTDIR/-ENOENT capio_dir; -EINVAL names or the CAPIO-CL file (the sentence holds its errors);
+ * Errors: -ENOTDIR/-ENOENT capio_dir; -EINVAL names, CAPIO_APP_PROCS or the CAPIO-CL file (the sentence holds its errors);
  * -ETIMEDOUT the server was not ready in time; -ENOENT the server was not found; -EBUSY another CAPIO_DIR or
  * CAPIO-CL file is in use for this workflow name; -EAGAIN no free client slot; -EPERM the store belongs to
  * somebody else; -ENOSPC no room in the store. */

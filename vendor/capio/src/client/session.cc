@@ -126,6 +126,10 @@ Result<std::shared_ptr<Session>> Session::Open(const SessionConfig& config) {
   if (config.app.empty() || config.app.size() >= kAppNameMax) {
     return Translated(EINVAL, "an app name must have 1 to 127 bytes");
   }
+  auto size = AppSizeFromEnvironment();
+  if (!size.ok()) return size.status();
+  session->app_size_ = size.take();
+  session->member_key_ = ProcessKey();
   if (!config.config_path.empty()) {
     // A server may have to be started again after a chdir.
     auto path = AbsolutePath(config.config_path);
@@ -280,6 +284,15 @@ Status Session::AttachOnce() {
     client.process.store(ProcessKey());
     client.cells.store(0);
     client.threads.store(0);
+    client.member.store(0);
+    if (root) {
+      Status joined = JoinApp(store_->segment.get(), &client, app_, app_size_, member_key_,
+                              store_->judge->Running(app_));
+      if (!joined.ok()) {
+        store_->locks->Drop(slot);
+        return joined;
+      }
+    }
     uint32_t used = header.slots_used.load();
     while (used <= slot && !header.slots_used.compare_exchange_weak(used, slot + 1)) {
     }
@@ -693,6 +706,13 @@ std::vector<uint32_t> Session::ProvidersOf(const FileRecord* record) {
   return apps;
 }
 
+std::string Session::Census(uint32_t app) const {
+  AppCount count = CountProcesses(store_->segment.get(), app);
+  return " " + std::to_string(count.came) + " of its " + std::to_string(count.expected) +
+         " processes (" + count.source +
+         ") have come; if there are no more, set CAPIO_APP_PROCS to their number";
+}
+
 std::string Session::Describe(const std::vector<uint32_t>& apps) const {
   const Header& header = store_->segment->header();
   std::string out;
@@ -710,6 +730,9 @@ std::string Session::Describe(const std::vector<uint32_t>& apps) const {
       case Standing::kFailed:
         out += "has failed";
         break;
+      case Standing::kIncomplete:
+        out += "is not complete:" + Census(app);
+        break;
       case Standing::kRunning: {
         out += "is running as pid";
         uint32_t used = header.slots_used.load();
@@ -726,6 +749,9 @@ std::string Session::Describe(const std::vector<uint32_t>& apps) const {
               break;
             }
           }
+        }
+        if (AppCount count = CountProcesses(store_->segment.get(), app); count.incomplete()) {
+          out += " and is not complete:" + Census(app);
         }
         break;
       }
@@ -793,6 +819,9 @@ Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity
         elsewhere = true;
       }
     }
+    // Those who are still to come are not this process.
+    elsewhere |= std::any_of(apps.begin(), apps.end(),
+                             [this](uint32_t app) { return store_->judge->Awaited(app); });
     if (!elsewhere) {
       for (uint32_t app : apps) {
         if (store_->judge->Running(app)) clock.needs += store_->AppName(app) + "\n";
@@ -810,7 +839,7 @@ Status Session::SleepForPath(const std::string& relative, const Rule& rule, uint
   int32_t failed_pid = 0;
   for (uint32_t app : apps) {
     Standing standing = store_->judge->StandingOf(app, &failed_pid);
-    if (standing == Standing::kNotStarted || standing == Standing::kRunning) any_left = true;
+    if (standing != Standing::kEnded && standing != Standing::kFailed) any_left = true;
     if (standing == Standing::kFailed) failed = app;
   }
   if (!any_left) {

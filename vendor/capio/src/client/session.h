@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "os/fork.h"
+#include "store/apps.h"
 #include "store/store.h"
 #include "wire/message.h"
 
@@ -114,12 +115,15 @@ class Session {
   Status Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity, const std::string& name,
                const std::vector<uint32_t>& apps, bool* timed_out);
   std::vector<uint32_t> ProvidersOf(const FileRecord* record);
+  std::string Census(uint32_t app) const;
   std::string Describe(const std::vector<uint32_t>& apps) const;
 
   SessionConfig config_;
   std::string dir_;
   std::string real_dir_;
   std::string config_text_;
+  AppSize app_size_;
+  uint64_t member_key_ = 0;  // shared with children by fork, which are the same process of the app
   std::shared_ptr<Store> store_;
   uint32_t app_ = 0;
   uint32_t slot_ = 0;

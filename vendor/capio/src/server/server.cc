@@ -14,6 +14,7 @@
 #include "os/paths.h"
 #include "rules/capio_cl.h"
 #include "rules/rule_image.h"
+#include "store/apps.h"
 #include "store/probe.h"
 #include "store/waits.h"
 
@@ -407,7 +408,8 @@ void Server::Settle(uint32_t slot) {
   store_->records->ForEachCellOf(
       &client, [&](Cell* cell) { touched.push_back(store_->records->At(cell->record)); });
   for (FileRecord* record : touched) Look(record);
-  bool running = store_->judge->Running(app);
+  LeaveApp(store_->segment.get(), client, outcome);
+  bool running = store_->judge->Running(app) || store_->judge->Awaited(app);
   if ((root && bad) || !running) {
     store_->records->ForEach([&](FileRecord* record) {
       FileState state = StateOf(record->status.load(std::memory_order_acquire));
@@ -620,18 +622,37 @@ bool Server::MayEnd() {
   bool waited = os().MonotonicNs() - idle_since_ >= LingerNs();
   if (!SeenClient()) return waited && options_.daemon;
   if ((flags & kTeardown) == 0) return waited;
-  if ((flags & kHasConfig) == 0) return true;
-  for (const App& app : header.apps) {
-    if (app.state.load() == kAppNamed && app.declared.load() != 0) {
-      uint32_t outcome = app.outcome.load();
-      if (outcome != kAppEnded && outcome != kAppFailed) return waited;
+  for (uint32_t app = 0; app < kMaxApps; ++app) {
+    const App& entry = header.apps[app];
+    if (entry.state.load() != kAppNamed) continue;
+    // Without a CAPIO-CL file nobody is declared; but a step of which some have come is not over.
+    bool known = entry.declared.load() != 0 && (flags & kHasConfig) != 0;
+    int32_t pid = 0;
+    Standing standing = store_->judge->StandingOf(app, &pid);
+    if (standing == Standing::kIncomplete || (known && standing == Standing::kNotStarted)) {
+      return waited;
     }
   }
   return true;
 }
 
+// From here on nobody who has not come is waited for: what the others wrote is whole.
+void Server::CloseTheBooks() {
+  for (uint32_t app = 0; app < kMaxApps; ++app) {
+    if (store_->segment->header().apps[app].state.load() != kAppNamed) continue;
+    int32_t pid = 0;
+    if (store_->judge->StandingOf(app, &pid) != Standing::kIncomplete) continue;
+    AppCount count = CountProcesses(store_->segment.get(), app);
+    Note("warning: only " + std::to_string(count.came) + " of the " +
+         std::to_string(count.expected) + " processes of app '" + store_->AppName(app) + "' (" +
+         count.source + ") have come; what they wrote is taken as complete");
+  }
+  store_->segment->header().flags.fetch_or(kNoneToCome);
+}
+
 void Server::StartLastPass() {
   CheckAllSlots();
+  if (!AnyClient()) CloseTheBooks();
   LookAtAll();
   if (!stop_requested_ && !closing_.empty()) return;
   last_pass_ = true;
@@ -686,7 +707,9 @@ void Server::LastLook(const std::string& path, const struct stat& st) {
   if (!keep && !rule.consumers.empty()) {
     // S10: what a declared consumer has not been there to read is not dropped.
     for (uint16_t app : rule.consumers) {
-      if (store_->segment->header().apps[app].outcome.load() != kAppEnded) {
+      int32_t pid = 0;
+      if (store_->judge->StandingOf(app, &pid) != Standing::kEnded ||
+          CountProcesses(store_->segment.get(), app).incomplete()) {
         keep = true;
         if (state == kCommitted) {
           Note(path + " was not read by app '" + store_->AppName(app) +
@@ -715,6 +738,7 @@ void Server::LastLook(const std::string& path, const struct stat& st) {
 void Server::Finish() {
   Header& header = store_->segment->header();
   last_pass_ = false;
+  header.flags.fetch_and(~uint32_t{kNoneToCome});
   if (AnyClient()) {
     // Told to stop while clients live: they go on, and the next server adopts the store.
     if (stop_requested_) Log("ends; its clients go on");

@@ -76,6 +76,7 @@ class Server {
   bool AnyClient() const;
   bool SeenClient() const;
   bool MayEnd();
+  void CloseTheBooks();
   void StartLastPass();
   void LastPassOver(const std::string& directory);
   void LastLook(const std::string& path, const struct stat& st);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "os/paths.h"
+#include "store/apps.h"
 #include "store/probe.h"
 #include "store/waits.h"
 
@@ -49,6 +50,11 @@ bool Judge::Running(uint32_t app) const {
   return false;
 }
 
+bool Judge::Awaited(uint32_t app) const {
+  return (segment_->header().flags.load(std::memory_order_acquire) & kNoneToCome) == 0 &&
+         CountProcesses(segment_, app).incomplete();
+}
+
 uint32_t Judge::BadEnd(uint32_t app) const {
   const Header& header = segment_->header();
   uint32_t used = header.slots_used.load(std::memory_order_acquire);
@@ -73,6 +79,11 @@ Standing Judge::StandingOf(uint32_t app, int32_t* failed_pid) const {
     *failed_pid = segment_->header().clients[slot].pid.load();
     return Standing::kFailed;
   }
+  if (AppCount count = CountProcesses(segment_, app); count.failed_pid != 0) {
+    *failed_pid = count.failed_pid;
+    return Standing::kFailed;
+  }
+  if (Awaited(app)) return Standing::kIncomplete;
   switch (entry.outcome.load(std::memory_order_acquire)) {
     case kAppNotStarted:
       return Standing::kNotStarted;
@@ -190,9 +201,9 @@ Judge::Opinion Judge::Weigh(const FileRecord* record) const {
       return FailureBy(slot, FateOf(slot, segment_->header().clients[slot].epoch.load()));
     }
     int32_t pid = 0;
-    if (StandingOf(app, &pid) == Standing::kFailed) {
-      return {Verdict::kFail, kFailureBadEnd, app, pid};
-    }
+    Standing standing = StandingOf(app, &pid);
+    if (standing == Standing::kFailed) return {Verdict::kFail, kFailureBadEnd, app, pid};
+    if (standing == Standing::kIncomplete) return {};
   }
   return on_close ? Opinion{} : yes;
 }

@@ -17,7 +17,8 @@ namespace capio {
 enum class Fate { kAlive, kClean, kBad, kDied, kSettled };
 
 // How an app stands as a whole.
-enum class Standing { kNotStarted, kRunning, kEnded, kFailed };
+// kIncomplete: nobody of it is alive, but not all of its processes have come.
+enum class Standing { kNotStarted, kRunning, kIncomplete, kEnded, kFailed };
 
 class Judge {
  public:
@@ -31,6 +32,8 @@ class Judge {
   bool Owned(const FileRecord* record) const;
   // Somebody of the app is alive.
   bool Running(uint32_t app) const;
+  // Processes of it are still to come.
+  bool Awaited(uint32_t app) const;
   // A dead, not yet settled root client of the app that ended badly; 0 if none.
   uint32_t BadEnd(uint32_t app) const;
 

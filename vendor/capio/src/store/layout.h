@@ -14,7 +14,7 @@
 namespace capio {
 
 constexpr uint64_t kSegmentMagic = 0x31474553'4f495041;  // "APIOSEG1"
-constexpr uint32_t kLayoutVersion = 2;
+constexpr uint32_t kLayoutVersion = 3;
 constexpr uint32_t kMaxClients = 1024;  // slot 0 is the server's
 constexpr uint32_t kMaxApps = 256;
 constexpr uint32_t kFileBuckets = 1u << 15;
@@ -46,6 +46,7 @@ struct Client {
   std::atomic<uint64_t> process;  // random number of the process: tells two sessions of one process
   std::atomic<uint64_t> cells;    // chain of Cell by next_of_client
   std::atomic<uint64_t> threads;  // chain of ThreadSlot
+  std::atomic<uint64_t> member;   // AppMember; 0: not counted
 };
 
 // What one thread of a client is about; single writer, reused by other threads of the same client.
@@ -84,6 +85,21 @@ struct App {
   std::atomic<uint64_t>
       key;  // hash of the name, never 0: claims the entry; the name itself is for people
   char name[kAppNameMax];
+  std::atomic<uint32_t> expected;  // processes; 0 and 1: not counted
+  std::atomic<uint32_t> round;     // raised when the app starts anew after all had come and ended
+  std::atomic<uint64_t> members;   // chain of AppMember, newest first
+};
+
+// One process that has come to an app whose processes are counted. Filled, then linked; outcome
+// (CellOutcome) has one writer, the server.
+struct AppMember {
+  std::atomic<uint64_t> next;
+  uint64_t key;     // of the process, or of its rank, which may come again
+  uint64_t source;  // NameBlock: the variable that says how many there are
+  uint32_t round;
+  int32_t pid;
+  std::atomic<uint32_t> outcome;
+  uint32_t reserved;
 };
 
 // ---- files ----
@@ -161,6 +177,7 @@ enum HeaderFlags : uint32_t {
   kPersistAll = 8,  // some session keeps everything it writes
   kRescan = 16,     // a notice to the server was lost: look at every record
   kResume = 32,
+  kNoneToCome = 64,  // the workflow is over: processes that have not come are not waited for
 };
 struct Header {
   uint64_t magic;
