@@ -110,6 +110,10 @@ class FaultyOs : public Os {
     CAPIO_FAULT("syncfs");
     return Os::Syncfs(fd);
   }
+  int DropCache(int fd) override {
+    CAPIO_FAULT("fadvise64");
+    return Os::DropCache(fd);
+  }
   ssize_t CopyRange(int from, int to, off_t offset, size_t n) override {
     CAPIO_FAULT("copy_file_range");
     return Os::CopyRange(from, to, offset, n);

@@ -43,7 +43,7 @@ Result<Layer> AwaitExistence(Session* session, const std::string& relative, bool
   for (;;) {
     uint32_t prepared = consumer ? PrepareWait(word) : 0;
     auto layer = store.layers->Find(relative, st, follow);
-    if (layer.ok() && (!consumer || *layer == Layer::kTree || session->RealCounts(*st, relative))) {
+    if (layer.ok() && (!consumer || *layer != Layer::kReal || session->RealCounts(*st, relative))) {
       return layer;
     }
     if (!consumer) return layer;
@@ -62,13 +62,14 @@ Result<FileRecord*> RecordOf(Session* session, int fd, const struct stat& st,
       id, relative, session->RuleForNew(*session->RuleOf(relative)), created);
 }
 
-File::File(std::shared_ptr<Session> session, FileRecord* record, Fd fd, int flags)
+File::File(std::shared_ptr<Session> session, FileRecord* record, Fd fd, int flags, Layer layer)
     : session_(std::move(session)),
       record_(record),
       fd_(std::move(fd)),
       flags_(flags),
       writer_((flags & O_ACCMODE) != O_RDONLY),
       append_((flags & O_APPEND) != 0),
+      layer_(layer),
       generation_(GenerationOf(record->status.load(std::memory_order_acquire))),
       fork_epoch_(ForkEpoch()),
       forks_(ForksDone()) {}
@@ -89,14 +90,15 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
                                  std::unique_ptr<File>* out) {
   Store& store = session->store();
   for (;;) {
-    // The common case first: it is in the tree.
-    Fd fd(os().OpenAt(store.tree.get(), At(relative), flags, 0));
+    // The common case first: it is in the store.
+    Layer where = Layer::kTree;
+    Fd fd = store.layers->OpenInStore(relative, flags, &where);
     if (!fd.valid()) {
       if (!Missing(-fd.get())) return Status::Error(-fd.get());
       struct stat st = {};
       auto layer = AwaitExistence(session.get(), relative, (flags & O_NOFOLLOW) == 0, &st);
       if (!layer.ok()) return layer.status();
-      if (*layer == Layer::kTree) {
+      if (*layer != Layer::kReal) {
         if (fd.get() == -ENOTDIR) return Status::Error(ENOTDIR);  // O_DIRECTORY
         continue;
       }
@@ -108,6 +110,7 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
           os().Identity(real.get(), st, &id) == 0) {
         if (FileRecord* record = store.records->Find(id); record != nullptr) {
           fd = std::move(real);
+          where = Layer::kReal;
         }
       }
       if (!fd.valid()) return real.release();
@@ -124,7 +127,7 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
     if (state != kFailed) state = session->Evaluate(*record, fd.get());
     if (state == kCommitted) return fd.release();
     if (state == kFailed) return session->Failure(*record);
-    out->reset(new File(session, *record, std::move(fd), flags));
+    out->reset(new File(session, *record, std::move(fd), flags, where));
     return (*out)->fd();
   }
 }
@@ -150,7 +153,7 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
       if (!layer.ok()) return layer.status();
       if (exclusive) return Status::Error(EEXIST);
       Fd watched(os().OpenAt(layers.DirOf(*layer), At(relative), O_RDONLY, 0));
-      if (watched.valid() && *layer == Layer::kTree && S_ISREG(st.st_mode)) {
+      if (watched.valid() && *layer != Layer::kReal && S_ISREG(st.st_mode)) {
         bool made = false;
         auto record = RecordOf(session.get(), watched.get(), st, relative, &made);
         if (!record.ok()) return record.status();
@@ -165,15 +168,21 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
   if (!opening.shown()) return NoSpace(*session, relative);
   Fd fd;
   bool created = false;
+  Layer layer = Layer::kTree;
   for (int attempt = 0; !fd.valid(); ++attempt) {
     if (attempt > 64) return Status::Error(ELOOP);
     struct stat st = {};
     int missing = ENOENT;
     bool in_real = layers.InReal(relative, &st);
     if (exclusive) {
-      if (in_real) return Status::Error(EEXIST);
+      if (in_real || layers.In(Layer::kFs, relative, &st)) return Status::Error(EEXIST);
     } else {
-      fd.reset(os().OpenAt(store.tree.get(), At(relative), plain, 0));
+      fd = layers.OpenInStore(relative, plain, &layer);
+      // Without a name: moved to another layer, or removed, while we opened it.
+      if (fd.valid() && os().Fstat(fd.get(), &st) == 0 && st.st_nlink == 0) {
+        fd.reset();
+        continue;
+      }
       if (fd.valid()) break;
       if (!Missing(-fd.get())) return Status::Error(-fd.get());
       missing = -fd.get();
@@ -193,8 +202,10 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
       Fd allowed(os().OpenAt(store.real.get(), relative.c_str(), plain, 0));
       if (!allowed.valid()) return Status::Error(-allowed.get());
       if (!truncate) {
-        CAPIO_RETURN_IF_ERROR(layers.CopyUp(relative));
-        Fd copied(os().OpenAt(store.tree.get(), relative.c_str(), O_RDONLY, 0));
+        Status copy = layers.CopyUp(relative, session->LayerForNew(*rule));
+        if (copy.code() == ENOSPC) return NoSpace(*session, relative);
+        CAPIO_RETURN_IF_ERROR(copy);
+        Fd copied = layers.OpenInStore(relative, O_RDONLY);
         struct stat copied_st = {};
         if (copied.valid() && os().Fstat(copied.get(), &copied_st) == 0) {
           bool made = false;
@@ -213,16 +224,33 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     } else if ((flags & O_CREAT) == 0) {
       return Status::Error(missing);
     }
-    int made = os().OpenAt(store.tree.get(), relative.c_str(), plain | O_CREAT | O_EXCL, mode);
+    layer = session->LayerForNew(*rule);
+    if (layer == Layer::kFs) {
+      Status parents = layers.MakeParents(layer, relative);
+      // Where nobody has asked for the disk, memory will do as long as there is some.
+      if (!parents.ok() && rule->storage != Storage::kFs) layer = Layer::kTree;
+      if (layer == Layer::kFs) CAPIO_RETURN_IF_ERROR(parents);
+    }
+    struct stat twin = {};
+    if (layer == Layer::kFs && layers.InTree(relative, &twin)) layer = Layer::kTree;
+    int made = os().OpenAt(layers.DirOf(layer), relative.c_str(), plain | O_CREAT | O_EXCL, mode);
     if (made == -ENOENT) {
-      CAPIO_RETURN_IF_ERROR(layers.MakeParents(relative));
-      made = os().OpenAt(store.tree.get(), relative.c_str(), plain | O_CREAT | O_EXCL, mode);
+      CAPIO_RETURN_IF_ERROR(layers.MakeParents(layer, relative));
+      made = os().OpenAt(layers.DirOf(layer), relative.c_str(), plain | O_CREAT | O_EXCL, mode);
+    }
+    Layer other = layer == Layer::kFs ? Layer::kTree : Layer::kFs;
+    if (made >= 0 && layers.In(other, relative, &twin)) {
+      // Somebody has made it at the same time, in the other layer: who sees that gives way.
+      (void)os().Close(made);
+      (void)os().UnlinkAt(layers.DirOf(layer), relative.c_str(), 0);
+      if (exclusive) return Status::Error(EEXIST);
+      continue;
     }
     if (made == -EEXIST && !exclusive) {
       // A dangling symbolic link: the file it names is made through it.
       struct stat link = {};
-      if (layers.InTree(relative, &link) && S_ISLNK(link.st_mode)) {
-        made = os().OpenAt(store.tree.get(), relative.c_str(), plain | O_CREAT, mode);
+      if (layers.In(layer, relative, &link) && S_ISLNK(link.st_mode)) {
+        made = os().OpenAt(layers.DirOf(layer), relative.c_str(), plain | O_CREAT, mode);
       } else {
         continue;
       }
@@ -247,11 +275,13 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
   FileState state = StateOf(status);
   // A new production of a file that was final is another file: those who read the old one keep it.
   auto replace = [&]() -> Status {
-    auto fresh = layers.ReplaceInTree(relative, plain, !truncate);
+    Layer to = truncate ? session->LayerForNew(*rule) : layer;
+    auto fresh = layers.Replace(layer, to, relative, plain, !truncate);
     if (!fresh.ok()) {
       return fresh.code() == ENOSPC ? NoSpace(*session, relative) : fresh.status();
     }
     fd = fresh.take();
+    layer = to;
     if (int error = os().Fstat(fd.get(), &st); error < 0) return Status::Error(-error);
     record = RecordOf(session.get(), fd.get(), st, relative, &new_record);
     return record.status();
@@ -266,7 +296,7 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     session->NoticePath(relative);
     return fd.release();
   }
-  std::unique_ptr<File> file(new File(session, *record, std::move(fd), plain));
+  std::unique_ptr<File> file(new File(session, *record, std::move(fd), plain, layer));
   CAPIO_RETURN_IF_ERROR(file->CountOpen());
   if (restart) {
     auto growing = file->Restart();
@@ -275,7 +305,7 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
       if (!growing.ok()) return growing.status();
       // It became final between our look and our count.
       CAPIO_RETURN_IF_ERROR(replace());
-      file.reset(new File(session, *record, std::move(fd), plain));
+      file.reset(new File(session, *record, std::move(fd), plain, layer));
       CAPIO_RETURN_IF_ERROR(file->CountOpen());
     }
   }

@@ -34,7 +34,7 @@ class File {
   Status Close(CloseKind kind, FdFate fate);
 
  private:
-  File(std::shared_ptr<Session> session, FileRecord* record, Fd fd, int flags);
+  File(std::shared_ptr<Session> session, FileRecord* record, Fd fd, int flags, Layer layer);
 
   static Result<int> OpenForReading(const std::shared_ptr<Session>& session,
                                     const std::string& relative, int flags,
@@ -57,6 +57,7 @@ class File {
   int flags_;
   bool writer_;
   bool append_;
+  Layer layer_;  // where its bytes are
   std::atomic<uint64_t> generation_;
   std::atomic<uint64_t> fork_epoch_;
   uint64_t forks_;

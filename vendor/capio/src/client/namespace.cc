@@ -20,7 +20,7 @@ Result<FileRecord*> FindRecord(Session* session, const std::string& relative, La
   if (os().Fstat(fd.get(), &st) < 0 || !S_ISREG(st.st_mode)) {
     return static_cast<FileRecord*>(nullptr);
   }
-  if (make && layer == Layer::kTree) {
+  if (make && layer != Layer::kReal) {
     bool created = false;
     return RecordOf(session, fd.get(), st, relative, &created);
   }
@@ -36,6 +36,33 @@ Status AwaitIfDeclared(Session* session, const std::string& relative) {
   struct stat st = {};
   return AwaitExistence(session, relative, false, &st).status();
 }
+
+// For as long as it lives, the server moves no file of this name, or, with a directory, none at
+// all.
+class Naming {
+ public:
+  Naming(Session* session, const std::string& name, bool directory)
+      : said_(session, directory ? kNamingTree : kNaming, name, session->app()) {
+    Store& store = session->store();
+    Header& header = store.segment->header();
+    auto moving = [&] {
+      for (auto& entry : header.moving) {
+        uint64_t hash = entry.load(std::memory_order_seq_cst);
+        if (hash != 0 && (directory || hash == (HashString(name) | 1))) return true;
+      }
+      return false;
+    };
+    // A server that is no more moves nothing.
+    while (moving() && store.Served()) {
+      uint32_t prepared = PrepareWait(&header.room_word);
+      if (!moving()) break;
+      if (WaitOn(&header.room_word, prepared, 50'000'000) == -ECANCELED) break;
+    }
+  }
+
+ private:
+  Activity said_;
+};
 
 Status CopyAcross(int from_dir, const std::string& from, int to_dir, const std::string& to) {
   Fd source(os().OpenAt(from_dir, At(from), O_RDONLY | O_NOFOLLOW, 0));
@@ -70,15 +97,16 @@ Result<std::string> Resolve(Session* session, const std::string& relative, Purpo
   Store& store = session->store();
   if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
   auto backing = [&](Layer layer) {
-    const std::string& root = layer == Layer::kTree ? store.path + "/tree" : session->dir();
+    std::string root = layer == Layer::kTree ? store.path + "/tree" : session->dir();
+    if (layer == Layer::kFs) root += "/" + store.layers->fs().path();
     return relative.empty() ? root : root + "/" + relative;
   };
   struct stat st = {};
   if (relative.empty()) return backing(Layer::kReal);
   if (purpose == Purpose::kCreate) {
-    if (store.layers->InReal(relative, &st) && !store.layers->InTree(relative, &st)) {
-      return backing(Layer::kReal);
-    }
+    Layer there = Layer::kTree;
+    if (store.layers->InStore(relative, &st, &there)) return backing(there);
+    if (store.layers->InReal(relative, &st)) return backing(Layer::kReal);
     CAPIO_RETURN_IF_ERROR(store.layers->MakeParents(relative));
     return backing(Layer::kTree);
   }
@@ -120,6 +148,7 @@ Status RemoveDirectory(Session* session, const std::string& relative) {
   if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
   if (relative.empty()) return Status::Error(EBUSY);
   CAPIO_RETURN_IF_ERROR(AwaitIfDeclared(session, relative));
+  Naming naming(session, relative, true);
   return session->store().layers->Rmdir(relative);
 }
 
@@ -127,7 +156,10 @@ Status RemoveFile(Session* session, const std::string& relative) {
   CAPIO_RETURN_IF_ERROR(session->Ensure());
   if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
   CAPIO_RETURN_IF_ERROR(AwaitIfDeclared(session, relative));
-  return session->store().layers->Unlink(relative);
+  Naming naming(session, relative, false);
+  CAPIO_RETURN_IF_ERROR(session->store().layers->Unlink(relative));
+  WakeAll(&session->store().segment->header().room_word);
+  return Status::Ok();
 }
 
 Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to) {
@@ -137,6 +169,11 @@ Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to) 
   if (from.managed && to.managed) {
     struct stat st = {};
     auto layer = store.layers->Find(from.relative, &st, false);
+    if (!layer.ok()) return layer.status();
+    Naming naming_from(session, from.relative, S_ISDIR(st.st_mode));
+    Naming naming_to(session, to.relative, S_ISDIR(st.st_mode));
+    // Only now it stays where it is.
+    layer = store.layers->Find(from.relative, &st, false);
     if (!layer.ok()) return layer.status();
     auto record = FindRecord(session, from.relative, *layer, true);
     if (!record.ok()) return record.status();
@@ -157,9 +194,17 @@ Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to) 
     }
     session->NoticePath(from.relative);
     session->NoticePath(to.relative);
-    if (*record != nullptr) (void)session->Evaluate(*record, -1);
+    if (*record != nullptr) {
+      FileState state = session->Evaluate(*record, -1);
+      // It may belong to another layer now.
+      constexpr uint32_t kServersPart = kFileOnDisk | kFilePermanent;
+      if (state == kCommitted && ((*record)->flags.load() & kServersPart) != 0) {
+        session->NoticeFile(*record);
+      }
+    }
     return Status::Ok();
   }
+  Naming naming(session, from.managed ? from.relative : to.relative, false);
   if (from.managed) {
     struct stat st = {};
     auto layer = store.layers->Find(from.relative, &st, false);
@@ -168,7 +213,8 @@ Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to) 
       int error = os().RenameAt(store.real.get(), from.relative.c_str(), AT_FDCWD, to.path.c_str());
       return error < 0 ? Status::Error(-error) : Status::Ok();
     }
-    CAPIO_RETURN_IF_ERROR(CopyAcross(store.tree.get(), from.relative, AT_FDCWD, to.path));
+    CAPIO_RETURN_IF_ERROR(
+        CopyAcross(store.layers->DirOf(*layer), from.relative, AT_FDCWD, to.path));
     return store.layers->Unlink(from.relative);
   }
   // From outside: the file lies beside its new name already (x.tmp -> x), or comes from elsewhere.
@@ -213,9 +259,13 @@ Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to) 
         if (((*record)->flags.load() & kFilePermanent) != 0) session->NoticeFile(*record);
       }
     }
-  } else if (error == 0 && store.layers->InTree(to.relative, &st)) {
-    // A file of that name in the tree would hide it.
-    (void)os().UnlinkAt(store.tree.get(), to.relative.c_str(), 0);
+  } else {
+    // A file of that name in the store would hide it.
+    for (Layer above : {Layer::kFs, Layer::kTree}) {
+      if (error == 0 && store.layers->In(above, to.relative, &st)) {
+        (void)os().UnlinkAt(store.layers->DirOf(above), to.relative.c_str(), 0);
+      }
+    }
   }
   session->NoticePath(to.relative);
   return error < 0 ? Status::Error(-error) : Status::Ok();

@@ -579,6 +579,10 @@ Rule Session::RuleForNew(const Rule& rule) const {
   return mine;
 }
 
+Layer Session::LayerForNew(const Rule& rule) {
+  return rule.storage == Storage::kFs ? Layer::kFs : Layer::kTree;
+}
+
 bool Session::DeclaredProducer(const Rule& rule) const {
   return std::find(rule.producers.begin(), rule.producers.end(), app_) != rule.producers.end();
 }
@@ -597,6 +601,15 @@ bool Session::RealCounts(const struct stat& st, const std::string& relative) con
   const Header& header = store_->segment->header();
   if ((header.flags.load() & kResume) != 0) return true;
   int64_t changed = st.st_mtim.tv_sec * INT64_C(1'000'000'000) + st.st_mtim.tv_nsec;
+  if (header.fs_in_use.load(std::memory_order_acquire) != 0) {
+    // It may be the store's own file, which came here by a rename or was copied with its times.
+    Fd fd(os().OpenAt(store_->real.get(), relative.c_str(), O_PATH, 0));
+    FileIdentity id;
+    if (fd.valid() && os().Identity(fd.get(), st, &id) == 0 &&
+        store_->records->Find(id) != nullptr) {
+      return true;
+    }
+  }
   if (changed < header.stamp_ns) return false;
   // Made in this run by a tool that knows nothing of CAPIO: complete when nobody has it open for
   // writing.
@@ -743,7 +756,7 @@ std::string Session::Describe(const std::vector<uint32_t>& apps) const {
             out += " " + std::to_string(client.pid.load());
             for (auto* thread = store_->segment->At<ThreadSlot>(client.threads.load());
                  thread != nullptr; thread = store_->segment->At<ThreadSlot>(thread->next.load())) {
-              if (thread->activity.load() < kWaitingPath) continue;
+              if (!IsWait(thread->activity.load())) continue;
               size_t n = std::min<size_t>(thread->name_size.load(), kThreadNameMax);
               out += " (itself waiting for " + std::string(thread->name, n) + ")";
               break;

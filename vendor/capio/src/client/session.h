@@ -58,6 +58,8 @@ class Session {
   // The rule that a file made by this session gets: permanent, too, if the session keeps
   // everything.
   Rule RuleForNew(const Rule& rule) const;
+  // Where a new file belongs: the fs tree, if its rule says so or memory is short.
+  Layer LayerForNew(const Rule& rule);
   [[nodiscard]] bool DeclaredProducer(const Rule& rule) const;
   // Of this file: declared, or it has written to it.
   bool Produces(const Rule& rule, const FileRecord* record);

@@ -56,6 +56,7 @@ class Os {
   virtual int Futimens(int fd, const struct timespec times[2]);
   virtual int Fsync(int fd);
   virtual int Syncfs(int fd);
+  virtual int DropCache(int fd);  // the pages of a file that is on the disk
   // Copies up to n bytes at the same offset of both files, by the fastest way both file systems
   // offer.
   virtual ssize_t CopyRange(int from, int to, off_t offset, size_t n);

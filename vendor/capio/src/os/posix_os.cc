@@ -110,6 +110,7 @@ int Os::Futimens(int fd, const struct timespec times[2]) { return Check(::futime
 int Os::Fsync(int fd) {
   return Retry([&] { return ::fsync(fd); });
 }
+int Os::DropCache(int fd) { return -::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); }
 int Os::Syncfs(int fd) { return Check(::syncfs(fd)); }
 
 ssize_t Os::CopyRange(int from, int to, off_t offset, size_t n) {

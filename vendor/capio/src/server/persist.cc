@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "os/paths.h"
+#include "store/probe.h"
+#include "store/waits.h"
 
 namespace capio {
 namespace {
@@ -24,7 +26,7 @@ Status CopyTo(Store* store, int source, const struct stat& st, const std::string
 
 bool StillNamed(Store* store, const FileRecord* record, const std::string& name) {
   struct stat st = {};
-  return store->records->NameOf(record) == name && store->layers->InTree(name, &st);
+  return store->records->NameOf(record) == name && store->layers->InStore(name, &st);
 }
 
 }  // namespace
@@ -36,9 +38,47 @@ Status PersistDirectories(Store* store, const std::string& directory) {
   }
   CAPIO_RETURN_IF_ERROR(PersistDirectories(store, std::string(ParentOf(directory))));
   mode_t mode = 0777;
-  if (os().FstatAt(store->tree.get(), directory.c_str(), &st, 0) == 0) mode = st.st_mode & 07777;
+  if (store->layers->Find(directory, &st, true).ok()) mode = st.st_mode & 07777;
   int error = os().MkdirAt(store->real.get(), directory.c_str(), mode);
   return error < 0 && error != -EEXIST ? Status::Error(-error) : Status::Ok();
+}
+
+namespace {
+
+// Puts a file of the fs tree under its name in CAPIO_DIR: the inode stays, so those who have it
+// open, and its record, need not know. EXDEV: another file system is mounted there.
+Status Publish(Store* store, const PersistTask& t, int source, bool* superseded) {
+  if (int error = os().Fsync(source); error < 0) return Status::Error(-error);
+  MoveWindow window(store, t.name);
+  struct stat st = {};
+  struct stat named = {};
+  if (os().Fstat(source, &st) < 0 || !window.open() ||
+      !store->layers->In(Layer::kFs, t.name, &named) || named.st_ino != st.st_ino) {
+    *superseded = true;
+    return Status::Ok();
+  }
+  int error = os().RenameAt(store->layers->DirOf(Layer::kFs), t.name.c_str(), store->real.get(),
+                            t.to.c_str());
+  return error < 0 ? Status::Error(-error) : Status::Ok();
+}
+
+}  // namespace
+
+MoveWindow::MoveWindow(Store* store, const std::string& name) : store_(store) {
+  for (auto& entry : store->segment->header().moving) {
+    uint64_t free = 0;
+    if (!entry.compare_exchange_strong(free, HashString(name) | 1)) continue;
+    entry_ = &entry;
+    // Said first, then asked: of this and whoever changes the name, one sees the other.
+    open_ = !store->judge->BeingNamed(name);
+    return;
+  }
+}
+
+MoveWindow::~MoveWindow() {
+  if (entry_ == nullptr) return;
+  entry_->store(0, std::memory_order_seq_cst);
+  WakeAll(&store_->segment->header().room_word);
 }
 
 PersistOutcome PersistFile(Store* store, PersistTask task) {
@@ -48,7 +88,8 @@ PersistOutcome PersistFile(Store* store, PersistTask task) {
   FileRecord* record = t.record;
   uint64_t status = record->status.load(std::memory_order_acquire);
   record->flags.fetch_and(~uint32_t{kFileDirty});
-  Fd source(os().OpenAt(store->tree.get(), t.name.c_str(), O_RDONLY | O_NOFOLLOW, 0));
+  Layer layer = Layer::kTree;
+  Fd source = store->layers->OpenInStore(t.name, O_RDONLY | O_NOFOLLOW, &layer);
   struct stat st = {};
   FileIdentity id;
   if (!source.valid() || os().Fstat(source.get(), &st) < 0 ||
@@ -61,15 +102,31 @@ PersistOutcome PersistFile(Store* store, PersistTask task) {
   std::string parent(ParentOf(t.to));
   outcome.status = PersistDirectories(store, parent);
   if (!outcome.status.ok()) return outcome;
+  auto same = [&] {
+    return record->status.load(std::memory_order_acquire) == status &&
+           (record->flags.load() & kFileDirty) == 0 && store->records->NameOf(record) == t.name;
+  };
+  // What somebody has open for writing is not given away: a copy of it is.
+  bool rename = layer == Layer::kFs && (t.salvage || ProbeWriters(source.get()) != Writers::kSome);
+  if (rename) {
+    if (!t.salvage && !same()) outcome.superseded = true;
+    if (!outcome.superseded) {
+      outcome.status = Publish(store, t, source.get(), &outcome.superseded);
+    }
+    if (outcome.superseded || outcome.status.code() != EXDEV) {
+      if (outcome.status.ok() && !outcome.superseded) {
+        record->persisted.store(GenerationOf(status) + 1, std::memory_order_release);
+      }
+      return outcome;
+    }
+  }
   // The same name whenever this file is written: who takes over from a killed server writes over
   // its leftover.
   std::string temporary = (parent.empty() ? "" : parent + "/") + ".capio-" +
                           std::to_string(store->segment->header().control_id) + "-" +
                           std::to_string(store->records->OffsetOf(record)) + ".tmp";
   outcome.status = CopyTo(store, source.get(), st, temporary);
-  bool same = record->status.load(std::memory_order_acquire) == status &&
-              (record->flags.load() & kFileDirty) == 0 && store->records->NameOf(record) == t.name;
-  if (!t.salvage && !same) outcome.superseded = true;
+  if (!t.salvage && !same()) outcome.superseded = true;
   if (outcome.status.ok() && !outcome.superseded) {
     int error =
         os().RenameAt(store->real.get(), temporary.c_str(), store->real.get(), t.to.c_str());

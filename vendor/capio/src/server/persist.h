@@ -26,12 +26,29 @@ struct PersistOutcome {
   bool superseded = false;  // the file changed or moved meanwhile: look at its record again
 };
 
-// Copies one file of the tree to CAPIO_DIR: temporary name, fsync, rename; mode and times are kept.
-// The rename happens only if generation and state are still those that were copied.
+// Copies one file of the memory tree to CAPIO_DIR: temporary name, fsync, rename; mode and times
+// are kept. One of the fs tree is renamed there. The rename happens only if generation and state
+// are still what they were.
 PersistOutcome PersistFile(Store* store, PersistTask task);
 
 // Makes a directory of CAPIO_DIR and those above it, with the tree's modes.
 Status PersistDirectories(Store* store, const std::string& directory);
+
+// Open for as long as a file's name is moved from one layer to another. Who changes names says so
+// first and waits for windows to close; a window does not open on a name that is being changed.
+class MoveWindow {
+ public:
+  MoveWindow(Store* store, const std::string& name);
+  ~MoveWindow();
+  MoveWindow(const MoveWindow&) = delete;
+  MoveWindow& operator=(const MoveWindow&) = delete;
+  [[nodiscard]] bool open() const { return open_; }
+
+ private:
+  Store* store_;
+  std::atomic<uint64_t>* entry_ = nullptr;
+  bool open_ = false;
+};
 
 class PersistPool {
  public:

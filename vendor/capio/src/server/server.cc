@@ -29,6 +29,7 @@ constexpr uint64_t kConnection = uint64_t{5} << 56;
 constexpr uint64_t kPidfd = uint64_t{6} << 56;
 constexpr uint64_t kKindMask = uint64_t{0xff} << 56;
 constexpr int kPoolThreads = 2;
+static_assert(kPoolThreads <= kMovers);
 // For clients whose end the kernel cannot announce to us: other pid namespaces, kernels without
 // pidfd_open.
 constexpr int kSweepMs = 1000;
@@ -99,6 +100,9 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
           ParseCapioCl(*text, options.config_path, spec.capio_dir, options.resolve_prefix);
       if (!parsed.ok()) return parsed.status();
       workflow = parsed.take();
+      if (options.mem_only) {
+        for (Entry& entry : workflow.entries) entry.storage = Storage::kMemory;
+      }
       spec.rules = SerialiseRules(workflow);
       spec.config_hash = HashString(*text);
       spec.flags |= kHasConfig;
@@ -117,6 +121,10 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
     CAPIO_RETURN_IF_ERROR(published);
     server->store_ = created.take();
     CAPIO_RETURN_IF_ERROR(server->Prepare(options, false));
+    if (!server->store_->set_aside.empty()) {
+      server->Note("files that an earlier run of this workflow left are kept in " +
+                   server->store_->set_aside);
+    }
     for (const std::string& warning : workflow.warnings) server->Note(warning);
     return server;
   }
@@ -127,8 +135,10 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
 Status Server::Prepare(const ServerOptions& options, bool adopted) {
   Header& header = store_->segment->header();
   header.server_pid.store(::getpid());
-  // An earlier server may have been killed while it was ending.
+  // An earlier server may have been killed while it was ending, or moving a file.
   header.phase.store(kPhaseRunning);
+  for (auto& name : header.moving) name.store(0, std::memory_order_seq_cst);
+  WakeAll(&header.room_word);
   epoll_.reset(os().EpollCreate());
   inotify_.reset(os().InotifyInit());
   persisted_event_.reset(os().EventFd());
@@ -458,7 +468,7 @@ void Server::SettleIntents(const Client& client, uint32_t slot, bool died) {
     size_t size = std::min<size_t>(thread->name_size.load(), kThreadNameMax);
     if (size == thread->name_size.load()) {
       std::string name(thread->name, size);
-      Fd fd(os().OpenAt(store_->tree.get(), name.c_str(), O_PATH | O_NOFOLLOW, 0));
+      Fd fd = store_->layers->OpenInStore(name, O_PATH | O_NOFOLLOW);
       struct stat st = {};
       FileIdentity id;
       bool created = false;
@@ -496,8 +506,17 @@ void Server::LookAtAll() {
   store_->records->ForEach([this](FileRecord* record) { Look(record); });
 }
 
+std::string Server::PathInStore(const std::string& name) const {
+  struct stat st = {};
+  Layer layer = Layer::kTree;
+  if (store_->layers->InStore(name, &st, &layer) && layer == Layer::kFs) {
+    return std::string(store_->segment->header().capio_dir) + "/" + store_->fs->path() + "/" + name;
+  }
+  return store_->path + "/tree/" + name;
+}
+
 void Server::WatchClosing(FileRecord* record) {
-  std::string path = store_->path + "/tree/" + store_->records->NameOf(record);
+  std::string path = PathInStore(store_->records->NameOf(record));
   int watch = os().InotifyAdd(inotify_.get(), path.c_str(), IN_CLOSE_WRITE);
   if (watch < 0) return;
   closing_[watch] = record;
@@ -564,7 +583,7 @@ void Server::Persist(FileRecord* record, const std::string& name, const std::str
   }
   struct stat st = {};
   // Renamed over from outside: it lies in the real directory already.
-  if (!store_->layers->InTree(name, &st)) {
+  if (!store_->layers->InStore(name, &st)) {
     queued_.erase(record);
     return;
   }
@@ -588,7 +607,7 @@ void Server::OnPersisted() {
     if (!again && !outcome.superseded) continue;
     std::string name = store_->records->NameOf(record);
     struct stat st = {};
-    if (!store_->layers->InTree(name, &st)) continue;
+    if (!store_->layers->InStore(name, &st)) continue;
     if (!last_pass_) {
       Look(record);
     } else if (!AnyClient()) {
@@ -656,26 +675,27 @@ void Server::StartLastPass() {
   LookAtAll();
   if (!stop_requested_ && !closing_.empty()) return;
   last_pass_ = true;
-  LastPassOver("");
+  LastPassOver(Layer::kTree, "");
+  if (store_->layers->FsInUse()) LastPassOver(Layer::kFs, "");
 }
 
-void Server::LastPassOver(const std::string& directory) {
-  auto entries = ListDirectory(store_->tree.get(), At(directory), Layer::kTree);
+void Server::LastPassOver(Layer layer, const std::string& directory) {
+  int dir = store_->layers->DirOf(layer);
+  auto entries = ListDirectory(dir, At(directory), layer);
   if (!entries.ok()) return;
   bool keep_all =
       (store_->segment->header().flags.load() & kPersistAll) != 0 && !store_->HasConfig();
   for (const DirEntry& entry : *entries) {
     std::string path = directory.empty() ? entry.name : directory + "/" + entry.name;
     struct stat st = {};
-    if (!store_->layers->InTree(path, &st)) continue;
+    if (!store_->layers->In(layer, path, &st)) continue;
     if (S_ISDIR(st.st_mode)) {
       if (keep_all || store_->RuleOf(path).permanent) (void)PersistDirectories(store_.get(), path);
-      LastPassOver(path);
+      LastPassOver(layer, path);
     } else if (S_ISLNK(st.st_mode)) {
       if (!keep_all && !store_->RuleOf(path).permanent) continue;
       std::string target(4096, '\0');
-      ssize_t n =
-          os().ReadlinkAt(store_->tree.get(), path.c_str(), target.data(), target.size() - 1);
+      ssize_t n = os().ReadlinkAt(dir, path.c_str(), target.data(), target.size() - 1);
       if (n <= 0) continue;
       target.resize(static_cast<size_t>(n));
       (void)PersistDirectories(store_.get(), std::string(ParentOf(path)));
@@ -690,7 +710,7 @@ void Server::LastPassOver(const std::string& directory) {
 void Server::LastLook(const std::string& path, const struct stat& st) {
   bool keep_all =
       (store_->segment->header().flags.load() & kPersistAll) != 0 && !store_->HasConfig();
-  Fd fd(os().OpenAt(store_->tree.get(), path.c_str(), O_PATH | O_NOFOLLOW, 0));
+  Fd fd = store_->layers->OpenInStore(path, O_PATH | O_NOFOLLOW);
   FileIdentity id;
   if (!fd.valid() || os().Identity(fd.get(), st, &id) < 0) return;
   Rule rule = store_->RuleOf(path);

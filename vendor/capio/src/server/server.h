@@ -69,6 +69,7 @@ class Server {
   void SettleIntents(const Client& client, uint32_t slot, bool died);
   void Look(FileRecord* record);
   void LookAtAll();
+  std::string PathInStore(const std::string& name) const;
   void WatchClosing(FileRecord* record);
   void LookAtClosing();
   void Persist(FileRecord* record, const std::string& name, const std::string& to, bool salvage);
@@ -78,7 +79,7 @@ class Server {
   bool MayEnd();
   void CloseTheBooks();
   void StartLastPass();
-  void LastPassOver(const std::string& directory);
+  void LastPassOver(Layer layer, const std::string& directory);
   void LastLook(const std::string& path, const struct stat& st);
   void Finish();
   void AnswerByes();

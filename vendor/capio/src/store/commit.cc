@@ -1,5 +1,7 @@
 #include "store/commit.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -116,6 +118,24 @@ bool Judge::BeingCreated(std::string_view name, bool* dead, uint32_t* slot) cons
   return false;
 }
 
+bool Judge::BeingNamed(std::string_view name) const {
+  uint64_t hash = HashString(name);
+  const Header& header = segment_->header();
+  uint32_t used = header.slots_used.load(std::memory_order_acquire);
+  for (uint32_t slot = 1; slot < used; ++slot) {
+    const Client& client = header.clients[slot];
+    if (client.state.load(std::memory_order_acquire) != kSlotAttached) continue;
+    for (auto* thread = segment_->At<ThreadSlot>(client.threads.load(std::memory_order_acquire));
+         thread != nullptr;
+         thread = segment_->At<ThreadSlot>(thread->next.load(std::memory_order_acquire))) {
+      uint32_t activity = thread->activity.load(std::memory_order_seq_cst);
+      bool this_one = activity == kNaming && thread->name_hash.load() == hash;
+      if ((this_one || activity == kNamingTree) && locks_->Held(slot)) return true;
+    }
+  }
+  return false;
+}
+
 Judge::Opinion Judge::FailureBy(uint32_t slot, Fate fate) const {
   const Client& client = segment_->header().clients[slot];
   return {Verdict::kFail, fate == Fate::kBad ? kFailureBadEnd : kFailureDied,
@@ -208,6 +228,12 @@ Judge::Opinion Judge::Weigh(const FileRecord* record) const {
   return on_close ? Opinion{} : yes;
 }
 
+Writers Judge::ProbeByName(const FileRecord* record) const {
+  // O_NONBLOCK: an open that would break somebody's lease must not wait for it.
+  Fd fd(layers_->OpenInStore(records_->NameOf(record), O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+  return fd.valid() ? ProbeWriters(fd.get()) : Writers::kUnknown;
+}
+
 FileState Judge::Evaluate(FileRecord* record, int read_only, bool* sealed) {
   *sealed = false;
   for (;;) {
@@ -222,8 +248,7 @@ FileState Judge::Evaluate(FileRecord* record, int read_only, bool* sealed) {
     FileState next = kCommitted;
     if (opinion.verdict == Verdict::kNo) return kGrowing;
     if (opinion.verdict == Verdict::kProbe) {
-      Writers writers = read_only >= 0 ? ProbeWriters(read_only)
-                                       : ProbeWritersAt(tree_, records_->NameOf(record).c_str());
+      Writers writers = read_only >= 0 ? ProbeWriters(read_only) : ProbeByName(record);
       if (writers == Writers::kSome) next = kClosing;
     }
     if (state == next) return state;

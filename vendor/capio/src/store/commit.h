@@ -7,7 +7,9 @@
 #include <functional>
 #include <string>
 
+#include "store/layers.h"
 #include "store/locks.h"
+#include "store/probe.h"
 #include "store/records.h"
 
 namespace capio {
@@ -22,9 +24,9 @@ enum class Standing { kNotStarted, kRunning, kIncomplete, kEnded, kFailed };
 
 class Judge {
  public:
-  // tree: descriptor of the memory tree, to probe files by name.
-  Judge(Segment* segment, Records* records, SlotLocks* locks, int tree)
-      : segment_(segment), records_(records), locks_(locks), tree_(tree) {}
+  // layers: to probe files by name.
+  Judge(Segment* segment, Records* records, SlotLocks* locks, const Layers* layers)
+      : segment_(segment), records_(records), locks_(locks), layers_(layers) {}
 
   Fate FateOf(uint32_t slot, uint32_t epoch) const;
   // Some client has had the file open for writing. A cell alone says nothing: its client may have
@@ -49,6 +51,8 @@ class Judge {
 
   // An active intent to create a file of this name. *dead: its client is no more.
   bool BeingCreated(std::string_view name, bool* dead, uint32_t* slot) const;
+  // A live client is changing what this name stands for, or renaming or removing a directory.
+  bool BeingNamed(std::string_view name) const;
 
  private:
   enum class Verdict { kNo, kProbe, kCommit, kFail };
@@ -60,12 +64,13 @@ class Judge {
   };
   Opinion Weigh(const FileRecord* record) const;
   Opinion WeighOwnerless(const FileRecord* record) const;
+  Writers ProbeByName(const FileRecord* record) const;
   Opinion FailureBy(uint32_t slot, Fate fate) const;
 
   Segment* segment_;
   Records* records_;
   SlotLocks* locks_;
-  int tree_;
+  const Layers* layers_;
 };
 
 }  // namespace capio

@@ -77,52 +77,88 @@ Status CopyBytes(int from, int to) {
   }
 }
 
-bool Layers::InTree(const std::string& path, struct stat* st) const {
-  return os().FstatAt(tree_, At(path), st, AT_SYMLINK_NOFOLLOW) == 0;
+int Layers::DirOf(Layer layer) const {
+  switch (layer) {
+    case Layer::kTree:
+      return tree_;
+    case Layer::kFs:
+      return fs_->dir();
+    default:
+      return real_;
+  }
 }
-bool Layers::InReal(const std::string& path, struct stat* st) const {
-  return os().FstatAt(real_, At(path), st, AT_SYMLINK_NOFOLLOW) == 0;
+
+bool Layers::In(Layer layer, const std::string& path, struct stat* st) const {
+  int dir = DirOf(layer);
+  return dir >= 0 && os().FstatAt(dir, At(path), st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool Layers::InStore(const std::string& path, struct stat* st, Layer* layer) const {
+  for (Layer each : {Layer::kTree, Layer::kFs}) {
+    if (!In(each, path, st)) continue;
+    if (layer != nullptr) *layer = each;
+    return true;
+  }
+  return false;
+}
+
+Fd Layers::OpenInStore(const std::string& path, int flags, Layer* layer) const {
+  Fd fd(os().OpenAt(tree_, At(path), flags, 0));
+  if (layer != nullptr) *layer = Layer::kTree;
+  if (fd.get() != -ENOENT && fd.get() != -ENOTDIR) return fd;
+  int dir = fs_->dir();
+  if (dir < 0) return fd;
+  if (layer != nullptr) *layer = Layer::kFs;
+  return Fd(os().OpenAt(dir, At(path), flags, 0));
 }
 
 Result<Layer> Layers::Find(const std::string& path, struct stat* st, bool follow) const {
   int flags = follow ? 0 : AT_SYMLINK_NOFOLLOW;
-  // A dangling link in the tree is looked up in the real directory like a name that is not there.
+  // A dangling link in the tree is looked up below like a name that is not there.
   int error = os().FstatAt(tree_, At(path), st, flags);
   if (error == 0) return Layer::kTree;
+  if (int fs = fs_->dir(); fs >= 0) {
+    int middle = os().FstatAt(fs, At(path), st, flags);
+    if (middle == 0) return Layer::kFs;
+    if (error == -ENOENT) error = middle;
+  }
   int below = os().FstatAt(real_, At(path), st, flags);
   if (below == 0) return Layer::kReal;
   // The error that says more: ENOTDIR, ELOOP or EACCES rather than ENOENT.
   return Status::Error(below != -ENOENT ? -below : -error);
 }
 
-Status Layers::MakeParents(const std::string& path) {
+Status Layers::MakeParents(Layer layer, const std::string& path) {
+  if (layer == Layer::kFs) CAPIO_RETURN_IF_ERROR(fs_->Make());
   std::string parent(ParentOf(path));
   if (parent.empty()) return Status::Ok();
+  int dir = DirOf(layer);
   struct stat st = {};
-  if (os().FstatAt(tree_, parent.c_str(), &st, 0) == 0) {
+  if (os().FstatAt(dir, parent.c_str(), &st, 0) == 0) {
     return S_ISDIR(st.st_mode) ? Status::Ok() : Status::Error(ENOTDIR);
   }
-  int error = os().FstatAt(real_, parent.c_str(), &st, 0);
-  if (error < 0) return Status::Error(-error);
+  auto found = Find(parent, &st, true);
+  if (!found.ok()) return found.status();
   if (!S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
-  CAPIO_RETURN_IF_ERROR(MakeParents(parent));
-  error = os().MkdirAt(tree_, parent.c_str(), 0700);
+  CAPIO_RETURN_IF_ERROR(MakeParents(layer, parent));
+  int error = os().MkdirAt(dir, parent.c_str(), 0700);
   if (error < 0) return error == -EEXIST ? Status::Ok() : Status::Error(-error);
-  // The mode of the real one, which the umask must not narrow.
-  Fd made(os().OpenAt(tree_, parent.c_str(), O_RDONLY | O_DIRECTORY, 0));
+  // The mode of the other one, which the umask must not narrow.
+  Fd made(os().OpenAt(dir, parent.c_str(), O_RDONLY | O_DIRECTORY, 0));
   if (made.valid()) (void)os().Fchmod(made.get(), st.st_mode & 07777);
   return Status::Ok();
 }
 
-Result<Fd> Layers::ScratchCopy(int from_dir, const std::string& from, int flags, bool content,
-                               std::string* name) {
+Result<Fd> Layers::ScratchCopy(int from_dir, const std::string& from, Layer to, int flags,
+                               bool content, std::string* name) {
   Fd source(os().OpenAt(from_dir, from.c_str(), content ? O_RDONLY : O_PATH, 0));
   if (!source.valid()) return Status::Error(-source.get());
   struct stat st = {};
   if (int error = os().Fstat(source.get(), &st); error < 0) return Status::Error(-error);
   *name = RandomName();
+  int scratch = ScratchOf(to);
   // Readable and writable for the copy; the caller's access mode is got by opening it again.
-  Fd copy(os().OpenAt(scratch_, name->c_str(), O_RDWR | O_CREAT | O_EXCL, 0600));
+  Fd copy(os().OpenAt(scratch, name->c_str(), O_RDWR | O_CREAT | O_EXCL, 0600));
   if (!copy.valid()) return Status::Error(-copy.get());
   Status status = content ? CopyBytes(source.get(), copy.get()) : Status::Ok();
   if (status.ok() && content) {
@@ -131,43 +167,82 @@ Result<Fd> Layers::ScratchCopy(int from_dir, const std::string& from, int flags,
   }
   Fd opened;
   if (status.ok()) {
-    opened.reset(os().OpenAt(scratch_, name->c_str(), flags & ~(O_CREAT | O_EXCL | O_TRUNC), 0));
+    opened.reset(os().OpenAt(scratch, name->c_str(), flags & ~(O_CREAT | O_EXCL | O_TRUNC), 0));
     if (opened.get() < 0) status = Status::Error(-opened.get());
     (void)os().Fchmod(copy.get(), st.st_mode & 07777);
   }
   if (!status.ok()) {
-    (void)os().UnlinkAt(scratch_, name->c_str(), 0);
+    (void)os().UnlinkAt(scratch, name->c_str(), 0);
     return status;
   }
   return opened;
 }
 
-Status Layers::CopyUp(const std::string& path) {
-  CAPIO_RETURN_IF_ERROR(MakeParents(path));
+Status Layers::CopyUp(const std::string& path, Layer to) {
+  CAPIO_RETURN_IF_ERROR(MakeParents(to, path));
   std::string name;
-  auto copy = ScratchCopy(real_, path, O_RDONLY, true, &name);
+  auto copy = ScratchCopy(real_, path, to, O_RDONLY, true, &name);
   if (!copy.ok()) return copy.status();
   // link(2), not rename: of two who copy up at once the second must use the first one's file.
-  int error = os().LinkAt(scratch_, name.c_str(), tree_, path.c_str(), 0);
-  (void)os().UnlinkAt(scratch_, name.c_str(), 0);
+  int error = os().LinkAt(ScratchOf(to), name.c_str(), DirOf(to), path.c_str(), 0);
+  (void)os().UnlinkAt(ScratchOf(to), name.c_str(), 0);
   return error == 0 || error == -EEXIST ? Status::Ok() : Status::Error(-error);
 }
 
-Result<Fd> Layers::ReplaceInTree(const std::string& path, int flags, bool content) {
+Result<Fd> Layers::Replace(Layer from, Layer to, const std::string& path, int flags, bool content) {
+  CAPIO_RETURN_IF_ERROR(MakeParents(to, path));
   std::string name;
-  auto copy = ScratchCopy(tree_, path, flags, content, &name);
+  auto copy = ScratchCopy(DirOf(from), path, to, flags, content, &name);
   if (!copy.ok()) return copy.status();
-  int error = os().RenameAt(scratch_, name.c_str(), tree_, path.c_str());
+  int error = os().RenameAt(ScratchOf(to), name.c_str(), DirOf(to), path.c_str());
+  if (error == 0 && from != to) {
+    error = os().UnlinkAt(DirOf(from), path.c_str(), 0);
+    if (error == -ENOENT) error = 0;
+  }
   if (error < 0) {
-    (void)os().UnlinkAt(scratch_, name.c_str(), 0);
+    (void)os().UnlinkAt(ScratchOf(to), name.c_str(), 0);
     return Status::Error(-error);
+  }
+  return copy;
+}
+
+Result<Fd> Layers::CopyForFs(int from, const std::function<bool()>& go_on, std::string* name) {
+  CAPIO_RETURN_IF_ERROR(fs_->Make());
+  struct stat st = {};
+  if (int error = os().Fstat(from, &st); error < 0) return Status::Error(-error);
+  *name = RandomName();
+  int scratch = fs_->scratch();
+  Fd copy(os().OpenAt(scratch, name->c_str(), O_RDWR | O_CREAT | O_EXCL, 0600));
+  if (!copy.valid()) return Status::Error(-copy.get());
+  auto fill = [&]() -> Status {
+    constexpr size_t kStep = size_t{8} << 20;
+    for (off_t at = 0;;) {
+      if (!go_on()) return Status::Error(ECANCELED);
+      ssize_t done = os().CopyRange(from, copy.get(), at, kStep);
+      if (done < 0) return Status::Error(static_cast<int>(-done));
+      if (done == 0) break;
+      at += done;
+    }
+    if (int error = os().Fchmod(copy.get(), st.st_mode & 07777); error < 0) {
+      return Status::Error(-error);
+    }
+    const struct timespec times[2] = {st.st_atim, st.st_mtim};
+    if (int error = os().Futimens(copy.get(), times); error < 0) return Status::Error(-error);
+    // What stays in the page cache is not room.
+    int error = os().Fsync(copy.get());
+    if (error == 0) (void)os().DropCache(copy.get());
+    return error < 0 ? Status::Error(-error) : Status::Ok();
+  };
+  if (Status filled = fill(); !filled.ok()) {
+    (void)os().UnlinkAt(scratch, name->c_str(), 0);
+    return filled;
   }
   return copy;
 }
 
 Status Layers::Mkdir(const std::string& path, mode_t mode) {
   struct stat st = {};
-  if (InReal(path, &st)) return Status::Error(EEXIST);
+  if (InReal(path, &st) || In(Layer::kFs, path, &st)) return Status::Error(EEXIST);
   int error = os().MkdirAt(tree_, At(path), mode);
   if (error == -ENOENT) {
     CAPIO_RETURN_IF_ERROR(MakeParents(path));
@@ -177,13 +252,22 @@ Status Layers::Mkdir(const std::string& path, mode_t mode) {
 }
 
 Status Layers::Rmdir(const std::string& path) {
-  // A tree directory with entries must not lose its real twin first.
-  auto entries = ListDirectory(tree_, At(path), Layer::kTree);
-  if (entries.ok() && !entries->empty()) return Status::Error(ENOTEMPTY);
-  int below = os().UnlinkAt(real_, At(path), AT_REMOVEDIR);
-  if (below < 0 && below != -ENOENT) return Status::Error(-below);
+  int fs = fs_->dir();
+  // A directory with entries must not lose its twin below first.
+  for (int dir : {tree_, fs}) {
+    if (dir < 0) continue;
+    auto entries = ListDirectory(dir, At(path), Layer::kTree);
+    if (entries.ok() && !entries->empty()) return Status::Error(ENOTEMPTY);
+  }
+  bool removed = false;
+  for (int dir : {real_, fs}) {
+    if (dir < 0) continue;
+    int error = os().UnlinkAt(dir, At(path), AT_REMOVEDIR);
+    if (error < 0 && error != -ENOENT) return Status::Error(-error);
+    removed |= error == 0;
+  }
   int top = os().UnlinkAt(tree_, At(path), AT_REMOVEDIR);
-  if (top == -ENOENT && below == 0) return Status::Ok();
+  if (top == -ENOENT && removed) return Status::Ok();
   return top < 0 ? Status::Error(-top) : Status::Ok();
 }
 
@@ -194,57 +278,86 @@ Status Layers::Unlink(const std::string& path) {
   if (below < 0 && below != -ENOENT && below != -ENOTDIR && InReal(path, &st)) {
     return Status::Error(-below);
   }
+  bool removed = below == 0;
+  if (int fs = fs_->dir(); fs >= 0) {
+    int middle = os().UnlinkAt(fs, At(path), 0);
+    if (middle < 0 && middle != -ENOENT && middle != -ENOTDIR) return Status::Error(-middle);
+    removed |= middle == 0;
+  }
   int top = os().UnlinkAt(tree_, At(path), 0);
-  if ((top == -ENOENT || top == -ENOTDIR) && below == 0) return Status::Ok();
+  if ((top == -ENOENT || top == -ENOTDIR) && removed) return Status::Ok();
   return top < 0 ? Status::Error(-top) : Status::Ok();
 }
 
+// What the kernel would check if the file and the name it takes were in one layer.
+Status Layers::CheckOver(const struct stat& from, const std::string& to, Layer layer) const {
+  struct stat st = {};
+  if (!In(layer, to, &st)) return Status::Ok();
+  if (S_ISDIR(from.st_mode) && !S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
+  if (!S_ISDIR(from.st_mode) && S_ISDIR(st.st_mode)) return Status::Error(EISDIR);
+  if (S_ISDIR(from.st_mode)) {
+    auto entries = ListDirectory(DirOf(layer), to.c_str(), layer);
+    if (entries.ok() && !entries->empty()) return Status::Error(ENOTEMPTY);
+  }
+  return Status::Ok();
+}
+
 Status Layers::Rename(const std::string& from, const std::string& to) {
-  struct stat tree_from = {};
-  struct stat real_from = {};
-  struct stat real_to = {};
-  struct stat tree_to = {};
-  bool in_tree = InTree(from, &tree_from);
-  bool in_real = InReal(from, &real_from);
-  if (!in_tree && !in_real) return Status::Error(ENOENT);
-  if (in_tree && in_real && S_ISDIR(tree_from.st_mode)) {
+  struct stat st = {};
+  bool in_tree = InTree(from, &st);
+  struct stat top = st;
+  bool in_fs = In(Layer::kFs, from, &st);
+  if (in_fs && !in_tree) top = st;
+  bool in_real = InReal(from, &st);
+  if (in_real && !in_tree && !in_fs) top = st;
+  if (!in_tree && !in_fs && !in_real) return Status::Error(ENOENT);
+  bool directory = S_ISDIR(top.st_mode);
+  if (in_real && (in_tree || in_fs) && directory) {
     return Status::Error(EXDEV,
                          "the directory exists both in the store and in CAPIO_DIR: rename its "
                          "files one by one");
   }
-  bool over_real = InReal(to, &real_to);
-  if (in_tree && over_real) {
-    // What the kernel would check if both were in one layer.
-    if (S_ISDIR(tree_from.st_mode) && !S_ISDIR(real_to.st_mode)) return Status::Error(ENOTDIR);
-    if (!S_ISDIR(tree_from.st_mode) && S_ISDIR(real_to.st_mode)) return Status::Error(EISDIR);
-    if (S_ISDIR(tree_from.st_mode)) {
-      auto entries = ListDirectory(real_, to.c_str(), Layer::kReal);
-      if (entries.ok() && !entries->empty()) return Status::Error(ENOTEMPTY);
-    }
+  if (in_tree || in_fs) {
+    // The kernel itself looks in the layer of the rename.
+    if (!in_real) CAPIO_RETURN_IF_ERROR(CheckOver(top, to, Layer::kReal));
+    if (FsInUse() && !in_fs) CAPIO_RETURN_IF_ERROR(CheckOver(top, to, Layer::kFs));
+    if (!in_tree) CAPIO_RETURN_IF_ERROR(CheckOver(top, to, Layer::kTree));
   }
   if (in_real) {
     int error = os().RenameAt(real_, from.c_str(), real_, to.c_str());
-    if (error == -ENOENT && !in_tree) {
-      // The new parent exists only in the tree.
-      if (S_ISDIR(real_from.st_mode)) return Status::Error(EXDEV);
+    if (error == -ENOENT && !in_tree && !in_fs) {
+      // The new parent exists only in the store.
+      if (directory) return Status::Error(EXDEV);
       CAPIO_RETURN_IF_ERROR(CopyUp(from));
       in_tree = true;
     }
-    // The tree's file takes the new name; the one below must not come to light under the old one.
-    if (error == -ENOENT && in_tree) error = os().UnlinkAt(real_, from.c_str(), 0);
+    // The store's file takes the new name; the one below must not come to light under the old one.
+    if (error == -ENOENT && (in_tree || in_fs)) error = os().UnlinkAt(real_, from.c_str(), 0);
+    if (error < 0 && !((in_tree || in_fs) && error == -ENOENT)) return Status::Error(-error);
+  }
+  if (in_fs) {
+    CAPIO_RETURN_IF_ERROR(MakeParents(Layer::kFs, to));
+    int error = 0;
+    if (in_tree && !directory) {
+      error = os().UnlinkAt(fs_->dir(), from.c_str(), 0);
+    } else {
+      error = os().RenameAt(fs_->dir(), from.c_str(), fs_->dir(), to.c_str());
+    }
     if (error < 0 && !(in_tree && error == -ENOENT)) return Status::Error(-error);
   }
-  if (!in_tree) {
-    // The real file has the new name now; one of that name in the tree would hide it.
-    if (InTree(to, &tree_to)) {
-      int error = os().UnlinkAt(tree_, to.c_str(), S_ISDIR(tree_to.st_mode) ? AT_REMOVEDIR : 0);
-      if (error < 0 && error != -ENOENT) return Status::Error(-error);
-    }
-    return Status::Ok();
+  if (in_tree) {
+    CAPIO_RETURN_IF_ERROR(MakeParents(to));
+    int error = os().RenameAt(tree_, from.c_str(), tree_, to.c_str());
+    return error < 0 ? Status::Error(-error) : Status::Ok();
   }
-  CAPIO_RETURN_IF_ERROR(MakeParents(to));
-  int error = os().RenameAt(tree_, from.c_str(), tree_, to.c_str());
-  return error < 0 ? Status::Error(-error) : Status::Ok();
+  // It has the new name now; one of that name above it would hide it.
+  for (Layer above : {Layer::kFs, Layer::kTree}) {
+    if (above == Layer::kFs && in_fs) continue;
+    if (!In(above, to, &st)) continue;
+    int error = os().UnlinkAt(DirOf(above), to.c_str(), S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0);
+    if (error < 0 && error != -ENOENT) return Status::Error(-error);
+  }
+  return Status::Ok();
 }
 
 namespace {
@@ -261,34 +374,73 @@ bool IsTemporary(const DirEntry& entry) {
 
 }  // namespace
 
+// Entries of two trees come in no common order. One whose age is not known (a directory) follows
+// the one before it.
+void Layers::SortByAge(const std::string& path, std::vector<DirEntry>* entries) const {
+  if (!age_) return;
+  std::vector<std::pair<uint64_t, size_t>> order;
+  order.reserve(entries->size());
+  uint64_t last = 0;
+  for (size_t i = 0; i < entries->size(); ++i) {
+    const DirEntry& entry = (*entries)[i];
+    Fd fd;
+    if (entry.type == DT_REG || entry.type == DT_UNKNOWN) {
+      std::string name = path.empty() ? entry.name : path + "/" + entry.name;
+      fd.reset(os().OpenAt(DirOf(entry.layer), name.c_str(), O_PATH | O_NOFOLLOW, 0));
+    }
+    struct stat st = {};
+    FileIdentity id;
+    if (fd.valid() && os().Fstat(fd.get(), &st) == 0 && os().Identity(fd.get(), st, &id) == 0) {
+      if (uint64_t age = age_(id); age != 0) last = age;
+    }
+    order.emplace_back(last, i);
+  }
+  std::stable_sort(order.begin(), order.end());
+  std::vector<DirEntry> sorted;
+  sorted.reserve(entries->size());
+  for (auto& [age, index] : order) sorted.push_back(std::move((*entries)[index]));
+  *entries = std::move(sorted);
+}
+
 Result<std::vector<DirEntry>> Layers::List(const std::string& path) const {
-  auto real = ListDirectory(real_, At(path), Layer::kReal);
+  // The upper layer first: what moves down meanwhile is found below.
   auto tree = ListDirectory(tree_, At(path), Layer::kTree);
-  if (!real.ok() && !tree.ok()) {
+  Result<std::vector<DirEntry>> fs = Status::Error(ENOENT);
+  if (int dir = fs_->dir(); dir >= 0) fs = ListDirectory(dir, At(path), Layer::kFs);
+  auto real = ListDirectory(real_, At(path), Layer::kReal);
+  if (!real.ok() && !tree.ok() && !fs.ok()) {
     return real.code() != ENOENT ? real.status() : tree.status();
   }
   std::vector<DirEntry> all;
+  std::unordered_set<std::string> seen;
   if (tree.ok()) {
     all = tree.take();
     std::erase_if(all, IsTemporary);
-    struct statfs fs = {};
+    struct statfs type = {};
     // tmpfs lists the newest first.
-    if (::fstatfs(tree_, &fs) == 0 && fs.f_type == TMPFS_MAGIC)
+    if (::fstatfs(tree_, &type) == 0 && type.f_type == TMPFS_MAGIC) {
       std::reverse(all.begin(), all.end());
-  }
-  if (real.ok()) {
-    std::unordered_set<std::string_view> seen;
-    for (const DirEntry& entry : all) seen.insert(entry.name);
-    std::vector<DirEntry> merged;
-    for (DirEntry& entry : *real) {
-      if ((path.empty() && entry.name == ".capio") || IsTemporary(entry)) continue;
-      if (seen.count(entry.name) == 0) merged.push_back(std::move(entry));
     }
-    merged.insert(merged.end(), std::make_move_iterator(all.begin()),
-                  std::make_move_iterator(all.end()));
-    return merged;
+    for (const DirEntry& entry : all) seen.insert(entry.name);
   }
-  return all;
+  if (fs.ok() && !fs->empty()) {
+    bool mixed = false;
+    for (DirEntry& entry : *fs) {
+      if (!seen.insert(entry.name).second) continue;
+      all.push_back(std::move(entry));
+      mixed = true;
+    }
+    if (mixed) SortByAge(path, &all);
+  }
+  if (!real.ok()) return all;
+  std::vector<DirEntry> merged;
+  for (DirEntry& entry : *real) {
+    if ((path.empty() && entry.name == ".capio") || IsTemporary(entry)) continue;
+    if (seen.count(entry.name) == 0) merged.push_back(std::move(entry));
+  }
+  merged.insert(merged.end(), std::make_move_iterator(all.begin()),
+                std::make_move_iterator(all.end()));
+  return merged;
 }
 
 }  // namespace capio

@@ -1,17 +1,23 @@
-// The overlay (S1): a path is looked up in the memory tree, then in the real directory. What
-// changes names acts on the lower layer first and on the top last, so that no whiteouts are needed.
+// The overlay (S1): a path is looked up in the memory tree, then in the fs tree, then in the real
+// directory. What changes names acts on the lowest layer first and on the top last, so that no
+// whiteouts are needed. What moves a file down (eviction, publishing) puts it below first and takes
+// it away above then, so that a name which exists is found at any moment.
 //
 // Paths are relative to CAPIO_DIR and normalised; "" is CAPIO_DIR itself. Nothing here waits or
 // keeps records.
 #ifndef CAPIO_STORE_LAYERS_H_
 #define CAPIO_STORE_LAYERS_H_
 
+#include <array>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "os/os.h"
 #include "os/status.h"
+#include "store/fs_tree.h"
 
 namespace capio {
 
@@ -26,42 +32,67 @@ struct DirEntry {
 
 class Layers {
  public:
-  // Descriptors stay the caller's. scratch: a directory on the tree's file system for files not yet
-  // named.
-  Layers(int tree, int real, int scratch) : tree_(tree), real_(real), scratch_(scratch) {}
+  // Descriptors and the fs tree stay the caller's. scratch: a directory on the tree's file system
+  // for files not yet named.
+  Layers(int tree, int real, int scratch, FsTree* fs)
+      : tree_(tree), real_(real), scratch_(scratch), fs_(fs) {}
+
+  // How to know in which order the files of the store were made: a number that is larger for a
+  // younger one, 0 if not known. Listings that mix layers need it.
+  void SetAge(std::function<uint64_t(const FileIdentity&)> age) { age_ = std::move(age); }
 
   // The top-most layer that has the path. -ENOENT as a Status if none.
   Result<Layer> Find(const std::string& path, struct stat* st, bool follow) const;
-  bool InTree(const std::string& path, struct stat* st) const;
-  bool InReal(const std::string& path, struct stat* st) const;
-  int DirOf(Layer layer) const { return layer == Layer::kTree ? tree_ : real_; }
+  bool In(Layer layer, const std::string& path, struct stat* st) const;
+  bool InTree(const std::string& path, struct stat* st) const { return In(Layer::kTree, path, st); }
+  bool InReal(const std::string& path, struct stat* st) const { return In(Layer::kReal, path, st); }
+  // In the memory tree or the fs tree; *layer, if given, tells in which.
+  bool InStore(const std::string& path, struct stat* st, Layer* layer = nullptr) const;
+  // -1 for the fs tree while there is none.
+  int DirOf(Layer layer) const;
+  // The fs tree has something in it.
+  bool FsInUse() const { return fs_->dir() >= 0; }
+  // Opens the store's file of that name, wherever it is. -ENOENT if it is not there.
+  Fd OpenInStore(const std::string& path, int flags, Layer* layer = nullptr) const;
 
-  // Makes the tree's directories above path where the real directory has them.
-  Status MakeParents(const std::string& path);
-  // Brings a real file into the tree, with its bytes, mode and times. Somebody else's copy counts
+  // Makes the directories above path in a layer of the store where another layer has them; for the
+  // fs tree that tree itself, too.
+  Status MakeParents(Layer layer, const std::string& path);
+  Status MakeParents(const std::string& path) { return MakeParents(Layer::kTree, path); }
+  // Brings a real file into the store, with its bytes, mode and times. Somebody else's copy counts
   // as success.
-  Status CopyUp(const std::string& path);
-  // A new file under the name, in place of the one that is there; descriptors of the old one keep
-  // it. Returns a descriptor opened with flags. With content, the new one starts as a copy.
-  Result<Fd> ReplaceInTree(const std::string& path, int flags, bool content);
+  Status CopyUp(const std::string& path, Layer to = Layer::kTree);
+  // A new file under the name, in place of the store's one in `from`; descriptors of the old one
+  // keep it. Returns a descriptor opened with flags. With content, the new one starts as a copy.
+  Result<Fd> Replace(Layer from, Layer to, const std::string& path, int flags, bool content);
+  // A copy of the store's file in the fs tree's scratch directory, with its mode and times, on the
+  // disk. go_on is asked between pieces; false gives -ECANCELED.
+  Result<Fd> CopyForFs(int from, const std::function<bool()>& go_on, std::string* name);
   Status Mkdir(const std::string& path, mode_t mode);
   Status Rmdir(const std::string& path);
-  // Removes the name from both layers.
+  // Removes the name from all layers.
   Status Unlink(const std::string& path);
   Status Rename(const std::string& from, const std::string& to);
-  // The union, in creation order: what the real directory has first, then the tree's, oldest first.
+  // The union, in creation order: what the real directory has first, then the store's, oldest
+  // first.
   Result<std::vector<DirEntry>> List(const std::string& path) const;
 
   int tree() const { return tree_; }
   int real() const { return real_; }
+  const FsTree& fs() const { return *fs_; }
 
  private:
-  Result<Fd> ScratchCopy(int from_dir, const std::string& from, int flags, bool content,
+  Result<Fd> ScratchCopy(int from_dir, const std::string& from, Layer to, int flags, bool content,
                          std::string* name);
+  int ScratchOf(Layer layer) const { return layer == Layer::kFs ? fs_->scratch() : scratch_; }
+  Status CheckOver(const struct stat& from, const std::string& to, Layer layer) const;
+  void SortByAge(const std::string& path, std::vector<DirEntry>* entries) const;
 
   int tree_;
   int real_;
   int scratch_;
+  FsTree* fs_;
+  std::function<uint64_t(const FileIdentity&)> age_;
 };
 
 // "" -> ".", for the *at calls.

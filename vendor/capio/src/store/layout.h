@@ -19,6 +19,7 @@ constexpr uint32_t kMaxClients = 1024;  // slot 0 is the server's
 constexpr uint32_t kMaxApps = 256;
 constexpr uint32_t kFileBuckets = 1u << 15;
 constexpr uint32_t kPathWords = 1u << 12;
+constexpr uint32_t kMovers = 4;
 constexpr uint32_t kAppNameMax = 128;
 constexpr uint16_t kNoApp = 0xffff;
 
@@ -26,7 +27,8 @@ constexpr uint16_t kNoApp = 0xffff;
 // value goes stale.
 using WaitWord = std::atomic<uint32_t>;
 
-enum Phase : uint32_t { kPhaseRunning = 1, kPhaseClosing = 2, kPhaseDone = 3 };
+// kPhaseStarting: what an earlier run left in the fs tree is still to be set aside.
+enum Phase : uint32_t { kPhaseRunning = 1, kPhaseClosing = 2, kPhaseDone = 3, kPhaseStarting = 4 };
 
 // ---- clients ----
 enum ClientState : uint32_t { kSlotFree = 0, kSlotAttached = 1 };
@@ -55,8 +57,14 @@ enum ThreadActivity : uint32_t {
   kOpening = 1,
   kWaitingPath = 2,
   kWaitingCommit = 3,
-  kWaitingBytes = 4
+  kWaitingBytes = 4,
+  kWaitingRoom = 5,
+  kNaming = 6,      // changes what this name stands for: nobody else moves the file meanwhile
+  kNamingTree = 7,  // the same for a directory: nobody moves any file
 };
+constexpr bool IsWait(uint32_t activity) {
+  return activity >= kWaitingPath && activity <= kWaitingRoom;
+}
 constexpr uint32_t kThreadNameMax = 4096;
 struct ThreadSlot {
   std::atomic<uint64_t> next;
@@ -116,6 +124,7 @@ enum FileFlags : uint32_t {
   kFilePermanent = 2,  // to be written back to CAPIO_DIR
   kFileManyHoles = 4,  // more than one gap: only the first is known exactly
   kFileDirty = 8,      // changed since it was last written back
+  kFileOnDisk = 16,    // storage: fs
 };
 enum FailureKind : uint32_t {
   kFailureNone = 0,
@@ -143,6 +152,9 @@ struct FileRecord {
   std::atomic<uint32_t> close_count;
   std::atomic<uint32_t> gaps;  // raised with every new hole
   uint32_t reserved;
+  // Grows from file to file as they are made. A file moved to another layer keeps it: its record
+  // is then another one.
+  std::atomic<uint64_t> age;
 };
 
 // size bytes of text follow.
@@ -194,6 +206,17 @@ struct Header {
   uint64_t rules;                    // offset and size of the rule image; 0: none
   uint64_t rules_size;
   uint64_t config_hash;
+  std::atomic<uint32_t> fs_in_use;     // something is, or was, in the fs tree
+  std::atomic<uint64_t> memory_limit;  // CAPIO_MEMORY_LIMIT in bytes; 0: none
+  std::atomic<uint64_t> tree_bytes;    // what the memory tree takes, about: counted, then estimated
+  std::atomic<int64_t> counted_ns;     // when it was counted last, and what that cost
+  std::atomic<int64_t> counting_ns;
+  std::atomic<uint64_t> room_wanted;      // bytes that some writer waits for; 0: none
+  std::atomic<uint32_t> room_short;       // new files go to the fs tree
+  std::atomic<int32_t> evict_error;       // errno of the last failure to make room
+  WaitWord room_word;                     // to wait on for room, and for the end of a move
+  std::atomic<uint64_t> moving[kMovers];  // hashes of names that the server is moving to another
+                                          // layer, never 0
   char run_id[128];
   char capio_dir[4096];
   char workflow[1024];

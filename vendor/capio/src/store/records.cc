@@ -14,6 +14,11 @@ void Push(std::atomic<uint64_t>* head, std::atomic<uint64_t>* next, uint64_t off
   } while (!head->compare_exchange_weak(first, offset, std::memory_order_acq_rel));
 }
 
+uint32_t FlagsOf(const Rule& rule) {
+  return (rule.permanent ? uint32_t{kFilePermanent} : 0) |
+         (rule.storage == Storage::kFs ? uint32_t{kFileOnDisk} : 0);
+}
+
 bool Matches(const FileRecord* record, const FileIdentity& id) {
   return record->ino == id.ino && record->dev == id.dev && record->incarnation == id.incarnation;
 }
@@ -63,7 +68,8 @@ Result<FileRecord*> Records::FindOrCreate(const FileIdentity& id, std::string_vi
   record->name.store(*block, std::memory_order_relaxed);
   record->rule.store(PackRule(rule), std::memory_order_relaxed);
   record->close_count.store(rule.streaming.close_count, std::memory_order_relaxed);
-  record->flags.store(rule.permanent ? kFilePermanent : 0u, std::memory_order_relaxed);
+  record->flags.store(FlagsOf(rule), std::memory_order_relaxed);
+  record->age.store(*offset, std::memory_order_relaxed);
   std::atomic<uint64_t>* bucket = Bucket(id);
   uint64_t first = bucket->load(std::memory_order_acquire);
   uint64_t seen = 0;
@@ -86,7 +92,8 @@ Status Records::Rename(FileRecord* record, std::string_view name, const Rule& ru
   record->name.store(*block, std::memory_order_release);
   record->close_count.store(rule.streaming.close_count, std::memory_order_relaxed);
   record->rule.store(PackRule(rule), std::memory_order_release);
-  if (rule.permanent) record->flags.fetch_or(kFilePermanent);
+  record->flags.fetch_or(FlagsOf(rule));
+  if (rule.storage != Storage::kFs) record->flags.fetch_and(~uint32_t{kFileOnDisk});
   return Status::Ok();
 }
 

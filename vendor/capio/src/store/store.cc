@@ -146,8 +146,13 @@ Status Store::Assemble(std::unique_ptr<Segment> control) {
   if (!fd.ok()) return WithPath(fd.status(), "cannot open CAPIO_DIR", header.capio_dir);
   real = fd.take();
   records = std::make_unique<Records>(segment.get());
-  judge = std::make_unique<Judge>(segment.get(), records.get(), locks.get(), tree.get());
-  layers = std::make_unique<Layers>(tree.get(), real.get(), scratch.get());
+  fs = std::make_unique<FsTree>(real.get(), header.workflow, &segment->header().fs_in_use);
+  layers = std::make_unique<Layers>(tree.get(), real.get(), scratch.get(), fs.get());
+  layers->SetAge([this](const FileIdentity& id) {
+    const FileRecord* record = records->Find(id);
+    return record == nullptr ? 0 : record->age.load(std::memory_order_relaxed);
+  });
+  judge = std::make_unique<Judge>(segment.get(), records.get(), locks.get(), layers.get());
   if (header.rules != 0) {
     if (!segment->Contains(header.rules, header.rules_size)) return Status::Error(EPROTO);
     auto parsed =
@@ -274,6 +279,8 @@ Result<std::shared_ptr<Store>> Store::Create(const std::string& workflow, const 
     auto segment = Segment::Create(std::move(control), spec);
     if (!segment.ok()) return segment.status();
     CAPIO_RETURN_IF_ERROR(store->Assemble(segment.take()));
+    // Nobody may use the fs tree until that is out of the way.
+    if (store->fs->Leftover()) store->segment->header().phase.store(kPhaseStarting);
     return store->Listen();
   };
   if (Status s = fill(); !s.ok()) {
@@ -289,10 +296,24 @@ Status Store::Publish() {
   int error = os().RenameAt(AT_FDCWD, unpublished_.c_str(), AT_FDCWD, path.c_str());
   if (error == 0) {
     unpublished_.clear();
-    return Status::Ok();
+    return SetAsideLeftover();
   }
   if (error == -ENOTEMPTY) error = -EEXIST;
   return Status::Error(-error);
+}
+
+Status Store::SetAsideLeftover() {
+  Header& header = segment->header();
+  if (header.phase.load() != kPhaseStarting) return Status::Ok();
+  std::string to;
+  if (Status s = fs->SetAside(&to); !s.ok()) {
+    return Status::Error(s.code(), std::string("cannot move what an earlier run left in ") +
+                                       header.capio_dir + "/" + fs->path() +
+                                       " out of the way: " + strerror(s.code()));
+  }
+  if (!to.empty()) set_aside = std::string(header.capio_dir) + "/" + to;
+  header.phase.store(kPhaseRunning, std::memory_order_seq_cst);
+  return Status::Ok();
 }
 
 Result<std::shared_ptr<Store>> Store::Adopt(const std::string& workflow) {
@@ -304,6 +325,7 @@ Result<std::shared_ptr<Store>> Store::Adopt(const std::string& workflow) {
     (*store)->locks->Drop(0);
     return Status::Error(ENOENT);
   }
+  CAPIO_RETURN_IF_ERROR((*store)->SetAsideLeftover());
   CAPIO_RETURN_IF_ERROR((*store)->Listen());
   return store;
 }
@@ -311,6 +333,8 @@ Result<std::shared_ptr<Store>> Store::Adopt(const std::string& workflow) {
 Status Store::Remove() {
   if (!locks->TakeAll()) return Status::Error(EBUSY);
   segment->header().phase.store(kPhaseDone);
+  // While the store's name is ours: the next one of this name will use the same tree.
+  if (segment->header().fs_in_use.load() != 0) fs->Remove();
   size_t cut = path.rfind('/');
   std::string base = path.substr(0, cut);
   std::string gone = base + "/.gone-" + std::to_string(os().Random());

@@ -43,7 +43,8 @@ class Store {
   // EAGAIN: others got in the way.
   static Result<std::shared_ptr<Store>> Create(const std::string& workflow,
                                                const SegmentSpec& spec);
-  // Puts it under its name. EEXIST if another server was faster.
+  // Puts it under its name. EEXIST if another server was faster. What an earlier run left in the
+  // fs tree is set aside: set_aside then says where.
   Status Publish();
   // Takes over a store whose server is gone. EBUSY if it is not gone.
   static Result<std::shared_ptr<Store>> Adopt(const std::string& workflow);
@@ -81,8 +82,10 @@ class Store {
   std::unique_ptr<SlotLocks> locks;
   std::unique_ptr<Records> records;
   std::unique_ptr<Judge> judge;
+  std::unique_ptr<FsTree> fs;
   std::unique_ptr<Layers> layers;
   RuleSet rules;
+  std::string set_aside;
 
  private:
   Store() = default;
@@ -92,6 +95,7 @@ class Store {
   Status OpenParts();
   Status Assemble(std::unique_ptr<Segment> control);
   Status Listen();
+  Status SetAsideLeftover();
 
   struct stat dir_stat_ = {};
   std::string unpublished_;  // name in the base directory while not under its own

@@ -1,0 +1,113 @@
+#include "store/fs_tree.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "os/paths.h"
+#include "store/layers.h"
+
+namespace capio {
+namespace {
+
+// Several threads may open it at once: the first descriptor stays.
+int Keep(std::atomic<int>* slot, Fd fd) {
+  int none = -1;
+  if (fd.valid() && slot->compare_exchange_strong(none, fd.get())) return fd.release();
+  return none;
+}
+
+bool HoldsFiles(int dir, const char* path) {
+  auto entries = ListDirectory(dir, path, Layer::kFs);
+  if (!entries.ok()) return false;
+  Fd fd(os().OpenAt(dir, path, O_RDONLY | O_DIRECTORY, 0));
+  for (const DirEntry& entry : *entries) {
+    if (entry.type != DT_DIR || HoldsFiles(fd.get(), entry.name.c_str())) return true;
+  }
+  return false;
+}
+
+Status MakeDirectory(int dir, const std::string& path, mode_t mode) {
+  int error = os().MkdirAt(dir, path.c_str(), mode);
+  return error < 0 && error != -EEXIST ? Status::Error(-error) : Status::Ok();
+}
+
+}  // namespace
+
+FsTree::FsTree(int real, std::string_view workflow, std::atomic<uint32_t>* in_use)
+    : real_(real), base_(".capio/" + EncodeName(workflow)), in_use_(in_use) {}
+
+FsTree::~FsTree() {
+  for (auto* fd : {&dir_, &scratch_}) {
+    if (fd->load() >= 0) (void)os().Close(fd->load());
+  }
+}
+
+bool FsTree::Open() const {
+  if (in_use_->load(std::memory_order_acquire) == 0) return false;
+  constexpr int kFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+  // The tree last: who finds it open finds the other, too.
+  if (scratch_.load(std::memory_order_acquire) < 0) {
+    Fd fd(os().OpenAt(real_, (base_ + "/scratch").c_str(), kFlags, 0));
+    if (Keep(&scratch_, std::move(fd)) < 0) return false;
+  }
+  Fd fd(os().OpenAt(real_, path().c_str(), kFlags, 0));
+  return Keep(&dir_, std::move(fd)) >= 0;
+}
+
+int FsTree::dir() const {
+  if (int fd = dir_.load(std::memory_order_acquire); fd >= 0) return fd;
+  return Open() ? dir_.load(std::memory_order_acquire) : -1;
+}
+
+int FsTree::scratch() const { return dir() >= 0 ? scratch_.load(std::memory_order_acquire) : -1; }
+
+Status FsTree::Make() {
+  if (dir() >= 0) return Status::Ok();
+  // The word first: a tree that nobody was told to look into would be a leftover.
+  in_use_->store(1, std::memory_order_seq_cst);
+  auto make = [&]() -> Status {
+    CAPIO_RETURN_IF_ERROR(MakeDirectory(real_, ".capio", 0777));
+    CAPIO_RETURN_IF_ERROR(MakeDirectory(real_, base_, 0700));
+    CAPIO_RETURN_IF_ERROR(MakeDirectory(real_, base_ + "/scratch", 0700));
+    return MakeDirectory(real_, path(), 0700);
+  };
+  Status made = make();
+  // The server of another workflow may have taken the empty common directory away in between.
+  if (made.code() == ENOENT) made = make();
+  if (made.ok() && dir() < 0) made = Status::Error(ENOENT);
+  if (made.ok()) return made;
+  return Status::Error(made.code(),
+                       "cannot make the directory " + path() +
+                           " in CAPIO_DIR for files kept on disk: " + strerror(made.code()));
+}
+
+bool FsTree::Leftover() const {
+  struct stat st = {};
+  return os().FstatAt(real_, path().c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+Status FsTree::SetAside(std::string* to) {
+  if (HoldsFiles(real_, path().c_str())) {
+    std::string salvage = ".capio/salvage";
+    CAPIO_RETURN_IF_ERROR(MakeDirectory(real_, salvage, 0777));
+    std::string kept =
+        salvage + base_.substr(base_.rfind('/')) + "." + std::to_string(os().Random() % 1'000'000);
+    int error = os().RenameAt(real_, path().c_str(), real_, kept.c_str());
+    if (error < 0 && error != -ENOENT) return Status::Error(-error);
+    if (error == 0) *to = kept;
+  }
+  Remove();
+  return Status::Ok();
+}
+
+void FsTree::Remove() {
+  for (const char* part : {"/tree", "/scratch"}) {
+    (void)RemoveTree(real_, (base_ + part).c_str());
+  }
+  // Other things of this workflow, and of others, may lie there: then these fail.
+  (void)os().UnlinkAt(real_, base_.c_str(), AT_REMOVEDIR);
+  (void)os().UnlinkAt(real_, ".capio", AT_REMOVEDIR);
+}
+
+}  // namespace capio
