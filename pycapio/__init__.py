@@ -24,6 +24,7 @@ from pycapio.proxies import (
     open_proxy,
     scandir_proxy,
 )
+from pycapio.rules import CapioCLRule
 from pycapio.scandir import DirEntry, PyCapioScandirWrapper
 from pycapio.session import (
     backing_path as resolve,
@@ -41,6 +42,7 @@ __all__ = [
     "CAPIO_DEFAULT_WORKFLOW_NAME",
     "FILE_MODES",
     "Any",
+    "CapioCLRule",
     "CapioContext",
     "DirEntry",
     "PyCAPIOException",

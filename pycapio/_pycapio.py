@@ -133,6 +133,9 @@ class _Library:
 
 _FUNCTIONS: Final = (
     "capio_cancel_waits",
+    "capio_cl_check",
+    "capio_cl_free",
+    "capio_cl_options_init",
     "capio_close",
     "capio_expose",
     "capio_last_error",
@@ -146,6 +149,7 @@ _FUNCTIONS: Final = (
     "capio_rename",
     "capio_resolve",
     "capio_rmdir",
+    "capio_session_add_rules",
     "capio_session_close",
     "capio_session_fail_abandoned",
     "capio_session_goodbye",
@@ -276,6 +280,34 @@ def fail_abandoned(session: Handle) -> None:
 
 def set_flags(session: Handle, on: int, off: int) -> None:
     _library().capio_session_set_flags(session, on, off)
+
+
+def add_rules(session: Handle, rules: str) -> None:
+    """Adds rules, a JSON list, to the running workflow. Raises PyCAPIOException; its errno is
+    EINVAL for rules that are wrong, EBUSY for those that contradict others."""
+    text = rules.encode()
+    rc = _library().capio_session_add_rules(session, text, len(text))
+    if rc < 0:
+        raise PyCAPIOException(_sentence(-rc), -rc)
+
+
+def check_file(path: str, *, capio_dir: str, resolve_prefix: str) -> str:
+    """What the engine makes of a CAPIO-CL file: a JSON object, described at capio_cl_check in
+    capio.h. Raises PyCAPIOException with the errno of reading the file."""
+    lib, ffi = _library(), _library.ffi
+    options = ffi.new("capio_cl_options *")
+    lib.capio_cl_options_init(options)
+    keep = [ffi.new("char[]", os.fsencode(value)) for value in (path, capio_dir, resolve_prefix)]
+    options.path, options.capio_dir, options.resolve_prefix = keep
+    out = ffi.new("char **")
+    rc = lib.capio_cl_check(options, out)
+    if rc < 0:
+        raise PyCAPIOException(_sentence(-rc), -rc)
+    try:
+        text: str = ffi.string(out[0]).decode()
+    finally:
+        lib.capio_cl_free(out[0])
+    return text
 
 
 def cancel_waits(on: bool) -> None:
@@ -446,6 +478,7 @@ def file_close(handle: Handle, how: int, fd_fate: int) -> None:
 
 # Public names of the modules above, for those who import them from here.
 _ELSEWHERE: Final = {
+    "CapioCLRule": "pycapio.rules",
     "CapioContext": "pycapio.context",
     "DirEntry": "pycapio.scandir",
     "FILE_MODES": "pycapio.files",

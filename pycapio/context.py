@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from types import CodeType, TracebackType
@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, cast
 from pycapio import session as _session
 from pycapio._pycapio import CAPIO_DEFAULT_APP_NAME, CAPIO_DEFAULT_WORKFLOW_NAME
 from pycapio.proxies.table import patcher
+from pycapio.rules import ATTRIBUTE, CapioCLRule, checked
 from pycapio.session import Session, SessionOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,6 +67,8 @@ class CapioContext:
         capio_cl_configuration_file: Path of a CAPIO-CL file; "" for none.
         await_server_timeout_seconds: How long to wait for the server to become ready.
         teardown_server: The server ends when the last client has gone.
+        rules: CapioCLRule objects, added to the workflow (which may be running) when this process
+            first enters the context. They hold for all its processes.
 
     Raises (when called or entered): PyCAPIOException.
     """
@@ -81,6 +84,7 @@ class CapioContext:
         capio_cl_configuration_file: str = "",
         await_server_timeout_seconds: float = 2,
         teardown_server: bool = True,
+        rules: Iterable[CapioCLRule] = (),
     ) -> None:
         self._options = SessionOptions(
             capio_dir=capio_dir,
@@ -92,6 +96,7 @@ class CapioContext:
             await_server_timeout_seconds=await_server_timeout_seconds,
             teardown_server=teardown_server,
         )
+        self._rules = checked(rules)
         self._session: Session | None = None
 
     @property
@@ -107,26 +112,36 @@ class CapioContext:
             return cast(F, type(function)(self(function.__func__)))
         if not callable(function):
             raise TypeError(f"CapioContext decorates callables, not {type(function).__name__}")
+        # One list, whichever decorator comes first.
+        rules: list[CapioCLRule] = getattr(function, ATTRIBUTE, [])
+        wrapper = self._wrapper(function, rules)
+        setattr(wrapper, ATTRIBUTE, rules)
+        return cast(F, wrapper)
+
+    def _wrapper(
+        self, function: Callable[..., Any], rules: list[CapioCLRule]
+    ) -> Callable[..., Any]:
         code = getattr(function, "__code__", None)
         flags = code.co_flags if isinstance(code, CodeType) else 0
         if flags & _CO_ASYNC_GENERATOR:
-            return cast(F, self._async_generator(function))
+            return self._async_generator(function, rules)
         if flags & _CO_COROUTINE:
-            return cast(F, self._coroutine(function))
+            return self._coroutine(function, rules)
         if flags & _CO_GENERATOR:
-            return cast(F, self._generator(function))
+            return self._generator(function, rules)
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            with self._using(), self._stepping():
+            with self._using(rules), self._stepping():
                 return function(*args, **kwargs)
 
-        return cast(F, call)
+        return call
 
     def __enter__(self) -> CapioContext:
         session = self.session
         _session.start_using(session)
         try:
+            session.add_rules(rule.text for rule in self._rules)
             patcher.acquire()
         except BaseException:
             _session.stop_using(session)
@@ -153,11 +168,12 @@ class CapioContext:
         _session.stop_using(session)
 
     @contextmanager
-    def _using(self) -> Iterator[None]:
+    def _using(self, rules: list[CapioCLRule]) -> Iterator[None]:
         """The session is in use: from the first to the last step of a call."""
         session = self.session
         _session.start_using(session)
         try:
+            session.add_rules(rule.text for rule in (*self._rules, *rules))
             yield
         except GeneratorExit:
             raise
@@ -201,30 +217,36 @@ class CapioContext:
             except BaseException as error:  # noqa: BLE001 - it is the generator's to handle
                 resume, value = steps.throw, error
 
-    def _generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _generator(
+        self, function: Callable[..., Any], rules: list[CapioCLRule]
+    ) -> Callable[..., Any]:
         @wraps(function)
         def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            with self._using():
+            with self._using(rules):
                 return (yield from self._drive(function(*args, **kwargs)))
 
         return generator
 
-    def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _coroutine(
+        self, function: Callable[..., Any], rules: list[CapioCLRule]
+    ) -> Callable[..., Any]:
         @wraps(function)
         async def coroutine(*args: Any, **kwargs: Any) -> Any:
-            with self._using():
+            with self._using(rules):
                 return await _Stepwise(self._drive(function(*args, **kwargs)))
 
         return coroutine
 
-    def _async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _async_generator(
+        self, function: Callable[..., Any], rules: list[CapioCLRule]
+    ) -> Callable[..., Any]:
         def step(awaitable: Awaitable[Any]) -> _Stepwise:
             return _Stepwise(self._drive(awaitable.__await__()))
 
         @wraps(function)
         async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
             steps = function(*args, **kwargs)
-            with self._using():
+            with self._using(rules):
                 pending = steps.asend(None)
                 while True:
                     try:

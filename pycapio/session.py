@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
@@ -75,6 +76,7 @@ class Session:
         self._lock = threading.Lock()
         self._roots: tuple[str, ...] = ()
         self._byte_roots: tuple[bytes, ...] = ()
+        self._rules: set[str] = set()
         self.attach()
 
     def attach(self) -> None:
@@ -95,6 +97,7 @@ class Session:
                 flags=options.flags | _worker_flag(),
             )
             self.options = options._replace(capio_dir=capio_dir)
+            self._rules = set()  # it may be another run
             self.real_dir = _pycapio.session_info(self.handle, _pycapio.INFO_REALDIR)
             self._roots = tuple({capio_dir, self.real_dir})
             self._byte_roots = tuple(os.fsencode(root) for root in self._roots)
@@ -131,6 +134,14 @@ class Session:
         if path.startswith(self._byte_roots):
             return True
         return b".." in path or b"//" in path or b"/./" in path
+
+    def add_rules(self, rules: Iterable[str]) -> None:
+        """Adds rules (their texts, see CapioCLRule) to the workflow: all of them, or none and
+        PyCAPIOException. Those it has added before cost nothing."""
+        new = [rule for rule in dict.fromkeys(rules) if rule not in self._rules]
+        if new:
+            _pycapio.add_rules(self.handle, "[" + ",".join(new) + "]")
+            self._rules.update(new)
 
     def flush(self) -> None:
         """Flushes every open file object; one that fails is left to its own close."""

@@ -75,14 +75,14 @@ std::string Dump(const Workflow& workflow) {
 
 Workflow Parsed(const std::string& text, std::string_view dir = kDir,
                 std::string_view prefix = "") {
-  Result<Workflow> workflow = ParseCapioCl(text, "f.json", dir, prefix);
+  Result<Workflow> workflow = ParseCapioCl(text, "f.json", {dir, prefix, ""});
   EXPECT_TRUE(workflow.ok()) << workflow.status().text();
   return workflow.ok() ? workflow.take() : Workflow();
 }
 
 std::string ErrorsOf(const std::string& text, std::string_view dir = kDir,
                      std::string_view prefix = "") {
-  Result<Workflow> workflow = ParseCapioCl(text, "f.json", dir, prefix);
+  Result<Workflow> workflow = ParseCapioCl(text, "f.json", {dir, prefix, ""});
   EXPECT_FALSE(workflow.ok());
   EXPECT_EQ(workflow.code(), EINVAL);
   return workflow.ok() ? "" : workflow.status().text();
@@ -101,7 +101,7 @@ std::vector<std::string> PatternsOf(const Workflow& workflow) {
 TEST(CapioClCorpus, ValidFilesSayWhatTheyMean) {
   for (const fs::path& file : Corpus("valid")) {
     SCOPED_TRACE(file.filename());
-    Result<Workflow> workflow = ParseCapioCl(Slurp(file), file.filename().string(), kDir, "");
+    Result<Workflow> workflow = ParseCapioCl(Slurp(file), file.filename().string(), {kDir, "", ""});
     ASSERT_TRUE(workflow.ok()) << workflow.status().text();
     EXPECT_EQ(Dump(*workflow), Slurp(fs::path(file).replace_extension(".txt")));
   }
@@ -110,7 +110,7 @@ TEST(CapioClCorpus, ValidFilesSayWhatTheyMean) {
 TEST(CapioClCorpus, InvalidFilesAreReportedInFull) {
   for (const fs::path& file : Corpus("invalid")) {
     SCOPED_TRACE(file.filename());
-    Result<Workflow> workflow = ParseCapioCl(Slurp(file), file.filename().string(), kDir, "");
+    Result<Workflow> workflow = ParseCapioCl(Slurp(file), file.filename().string(), {kDir, "", ""});
     ASSERT_FALSE(workflow.ok());
     EXPECT_EQ(workflow.code(), EINVAL);
     EXPECT_EQ(workflow.status().text() + std::string("\n"),
@@ -138,7 +138,7 @@ TEST(CapioClCorpus, DamagedFilesNeverCrash) {
           damaged.insert(at, 1, "{}[]\",:\\*\n0"[random() % 11]);
         }
         std::vector<ClDiagnostic> errors;
-        Result<Workflow> workflow = ReadCapioCl(damaged, "f", kDir, "", &errors);
+        Result<Workflow> workflow = ReadCapioCl(damaged, "f", {kDir, "", ""}, &errors);
         ASSERT_TRUE(workflow.ok()) << workflow.status().text();
         const auto lines = 1 + std::count(damaged.begin(), damaged.end(), '\n');
         for (const ClDiagnostic& error : errors) {
@@ -199,14 +199,14 @@ TEST(CapioCl, OutsideIsJudgedByComponent) {
 }
 
 TEST(CapioCl, CapioDirMustBeAbsolute) {
-  EXPECT_EQ(ParseCapioCl("{}", "f", "data", "").code(), EINVAL);
-  EXPECT_EQ(ParseCapioCl("{}", "f", "", "").code(), EINVAL);
+  EXPECT_EQ(ParseCapioCl("{}", "f", {"data", "", ""}).code(), EINVAL);
+  EXPECT_EQ(ParseCapioCl("{}", "f", {"", "", ""}).code(), EINVAL);
 }
 
 TEST(CapioCl, DiagnosticsAsData) {
   std::vector<ClDiagnostic> errors;
-  Result<Workflow> workflow =
-      ReadCapioCl("{\"name\": \"w\",\n\"IO_Graph\": [],\n\"modes\": 1}", "f", kDir, "", &errors);
+  Result<Workflow> workflow = ReadCapioCl("{\"name\": \"w\",\n\"IO_Graph\": [],\n\"modes\": 1}",
+                                          "f", {kDir, "", ""}, &errors);
   ASSERT_TRUE(workflow.ok());
   ASSERT_EQ(errors.size(), 1u);
   EXPECT_EQ(errors[0].line, 3);
@@ -215,7 +215,7 @@ TEST(CapioCl, DiagnosticsAsData) {
   EXPECT_EQ(errors[0].message.substr(0, 19), "unknown key \"modes\"");
 
   // What an earlier call reported is forgotten.
-  workflow = ReadCapioCl(R"({"name": "w", "IO_Graph": []})", "f", kDir, "", &errors);
+  workflow = ReadCapioCl(R"({"name": "w", "IO_Graph": []})", "f", {kDir, "", ""}, &errors);
   ASSERT_TRUE(workflow.ok());
   EXPECT_TRUE(errors.empty());
 }
@@ -232,7 +232,7 @@ TEST(CapioCl, ByteOrderMarkAndCarriageReturns) {
 
 // Bytes of a file name that are no UTF-8 must not reach those who decode the message.
 TEST(CapioCl, MessagesAreUtf8) {
-  Result<Workflow> workflow = ParseCapioCl("[]", "caf\xE9\n\xC3\xA9.json", kDir, "");
+  Result<Workflow> workflow = ParseCapioCl("[]", "caf\xE9\n\xC3\xA9.json", {kDir, "", ""});
   EXPECT_EQ(
       workflow.status().text(),
       std::string("caf\\xE9\\x0A\xC3\xA9.json: line 1: found a list; write a JSON object with "
@@ -331,7 +331,7 @@ TEST(CapioCl, TiesOfNamesInAliasesAndDependencies) {
   std::string text =
       std::string(R"({"name": "w", "aliases": [{"group_name": "g", "files": ["FILE"]}], )") +
       kClauses;
-  EXPECT_EQ(PatternsOf(Parsed(text)).size(), 4u);
+  EXPECT_NE(ErrorsOf(text).find("such as \"filex.dat\""), std::string::npos);
   std::string with_alias = text;
   with_alias.replace(with_alias.find("FILE"), 4, "fileA.dat");
   EXPECT_NE(ErrorsOf(with_alias).find("\"fileA.dat\" matches the equally long patterns \"file*\""),

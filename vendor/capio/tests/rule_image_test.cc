@@ -34,7 +34,7 @@ Workflow Sample() {
       "permanent": ["y"], "exclude": ["*.tmp", "/outside"],
       "home_node_policies": {"manual": [{"name": ["x"], "app_node": "a"}]},
       "storage": {"memory": ["x"], "fs": ["d/*"]}})",
-                                           "f.json", "/data", "");
+                                           "f.json", {"/data", "", ""});
   EXPECT_TRUE(workflow.ok()) << workflow.status().text();
   return workflow.ok() ? workflow.take() : Workflow();
 }

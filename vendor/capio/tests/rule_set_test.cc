@@ -19,15 +19,20 @@ namespace capio {
 namespace {
 
 RuleSet Rules(const std::string& text) {
-  Result<Workflow> workflow = ParseCapioCl(text, "f.json", "/data/run", "");
+  Result<Workflow> workflow = ParseCapioCl(text, "f.json", {"/data/run", "", ""});
   EXPECT_TRUE(workflow.ok()) << workflow.status().text();
   return workflow.ok() ? RuleSet(workflow.take()) : RuleSet();
 }
 
+// Even if the clauses contradict each other, for which a file is refused.
 RuleSet Streams(const std::string& clauses) {
-  return Rules(
+  std::vector<ClDiagnostic> errors;
+  Result<Workflow> workflow = ReadCapioCl(
       R"({"name": "w", "IO_Graph": [{"name": "s", "output_stream": ["*"], "streaming": [)" +
-      clauses + "]}]}");
+          clauses + "]}]}",
+      "f.json", {"/data/run", "", ""}, &errors);
+  EXPECT_TRUE(workflow.ok()) << workflow.status().text();
+  return workflow.ok() ? RuleSet(workflow.take()) : RuleSet();
 }
 
 TEST(GlobMatch, Basics) {

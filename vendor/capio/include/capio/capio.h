@@ -131,6 +131,40 @@ CAPIO_EXPORT int capio_session_set_flags(capio_session *session, uint32_t set, u
 /* Copies one of the above, NUL-terminated, into buf. Returns its length, or -ERANGE if cap is too small. */
 CAPIO_EXPORT int capio_session_info(capio_session *session, int what, char *buf, size_t cap);
 
+/* ---- CAPIO-CL --------------------------------------------------------------------------------------- */
+
+/* Adds rules to the running workflow, for all its clients at once; they outlive the server. json: a list of
+ * objects with the keys
+ *   "path" (required; a name or a pattern, relative ones are taken from CAPIO_DIR),
+ *   "committed", "fire", "close_count", "directory_n_file_expected", "is_directory", "file_dependencies",
+ *   "is_permanent", "is_excluded", "producers", "consumers" (lists of app names);
+ * null, and 0 for a number, mean "not given". Rules that are there already change nothing. Never blocks.
+ * Errors: -EINVAL the rules are wrong, or form a cycle with others (one line for each error); -EBUSY they
+ * contradict rules that hold, or files made under them; the sentence names both. Then none of them is added.
+ * -ENOSPC no room in the store. */
+CAPIO_EXPORT int capio_session_add_rules(capio_session *session, const char *json, size_t len);
+
+typedef struct capio_cl_options {
+  size_t struct_size;         /* set by capio_cl_options_init */
+  const char *path;           /* the CAPIO-CL file */
+  const char *capio_dir;      /* what it is for; need not exist. Default "." */
+  const char *resolve_prefix; /* what relative entries are taken from; NULL: CAPIO_DIR */
+} capio_cl_options;
+
+CAPIO_EXPORT void capio_cl_options_init(capio_cl_options *options);
+/* Reads a CAPIO-CL file as the server would. *out gets a JSON object, NUL-terminated, to be released with
+ * capio_cl_free:
+ *   "file", "name", "version", "configuration", "apps" (the steps' names), "warnings" (lines of text),
+ *   "errors": objects with "line", "column" (0: unknown), "pointer", "message", and all that as "text",
+ *   "entries" (none if there are errors): for every path or pattern of the file what holds for it, with
+ *     "path" (relative to CAPIO_DIR, "" being itself), "pattern", "directory", "producers", "consumers",
+ *     "committed" ("on_close:2"), "fire", "n_files" (0: not given), "file_deps", "permanent", "excluded",
+ *     "storage", "home".
+ * Returns the number of errors in the file. Fails with -EINVAL for the arguments, and with the errno of
+ * reading the file. */
+CAPIO_EXPORT int capio_cl_check(const capio_cl_options *options, char **out);
+CAPIO_EXPORT void capio_cl_free(char *text);
+
 /* ---- Paths ------------------------------------------------------------------------------------------ */
 
 #define CAPIO_FOR_LOOKUP 0          /* where it is now; never waits. -ENOENT if it is nowhere */

@@ -16,6 +16,8 @@
 #include "client/namespace.h"
 #include "client/session.h"
 #include "os/paths.h"
+#include "rules/load.h"
+#include "rules/report.h"
 #include "store/waits.h"
 
 struct capio_session {
@@ -260,6 +262,41 @@ int capio_session_info(capio_session* session, int what, char* buf, size_t cap) 
     }
   });
 }
+
+int capio_session_add_rules(capio_session* session, const char* json, size_t len) {
+  return GuardInt([&] { return session->impl->AddRules({json, len}); });
+}
+
+void capio_cl_options_init(capio_cl_options* options) {
+  *options = capio_cl_options{};
+  options->struct_size = sizeof *options;
+  options->capio_dir = ".";
+}
+
+int capio_cl_check(const capio_cl_options* options, char** out) {
+  return GuardInt([&]() -> Result<int> {
+    if (options == nullptr || out == nullptr || options->struct_size < sizeof *options ||
+        options->path == nullptr) {
+      return Status::Error(EINVAL, "fill the options with capio_cl_options_init, and name a file");
+    }
+    auto dir = capio::AbsolutePath(capio::Text(options->capio_dir));
+    if (!dir.ok()) return Status::Error(EINVAL, "CAPIO_DIR is no path");
+    // As a server would see it: by both of its names, if it has two.
+    std::string real_dir = *dir;
+    if (char* resolved = ::realpath(dir->c_str(), nullptr); resolved != nullptr) {
+      real_dir = resolved;
+      ::free(resolved);
+    }
+    const std::string path = options->path;
+    auto loaded = capio::LoadCapioCl(path, {real_dir, capio::Text(options->resolve_prefix), *dir});
+    if (!loaded.ok()) return loaded.status();
+    *out = ::strdup(capio::ReportAsJson(*loaded, path).c_str());
+    if (*out == nullptr) return Status::Error(ENOMEM);
+    return static_cast<int>(loaded->errors.size());
+  });
+}
+
+void capio_cl_free(char* text) { ::free(text); }
 
 int capio_resolve(capio_session* session, const char* path, size_t len, uint32_t purpose, char* buf,
                   size_t cap) {

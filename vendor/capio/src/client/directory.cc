@@ -12,13 +12,15 @@ namespace {
 // A declared directory is final when everybody who is declared to fill it has ended
 // (on_termination, which is what a directory without a clause gets, too). Until then a consumer's
 // listing under `update` waits.
-Status AwaitFilled(Session* session, const std::string& relative, const Rule& rule) {
+Status AwaitFilled(Session* session, const std::string& relative) {
   Store& store = session->store();
   for (;;) {
     WaitWord* word = store.records->PathWord(relative);
     uint32_t prepared = PrepareWait(word);
+    // Looked up every time: a rule may come while we wait.
+    auto rule = session->RuleOf(relative);
     bool filling = false;
-    for (uint32_t app : rule.producers) {
+    for (uint32_t app : rule->producers) {
       int32_t pid = 0;
       switch (store.judge->StandingOf(app, &pid)) {
         case Standing::kFailed:
@@ -32,11 +34,11 @@ Status AwaitFilled(Session* session, const std::string& relative, const Rule& ru
       }
     }
     if (!filling) return Status::Ok();
-    if (rule.streaming.n_files > 0) {
+    if (rule->streaming.n_files > 0) {
       auto entries = store.layers->List(relative);
-      if (entries.ok() && entries->size() >= rule.streaming.n_files) return Status::Ok();
+      if (entries.ok() && entries->size() >= rule->streaming.n_files) return Status::Ok();
     }
-    CAPIO_RETURN_IF_ERROR(session->SleepForPath(relative, rule, prepared));
+    CAPIO_RETURN_IF_ERROR(session->SleepForPath(relative, *rule, prepared));
   }
 }
 
@@ -52,7 +54,7 @@ Result<std::unique_ptr<Directory>> Directory::Open(const std::shared_ptr<Session
   if (!layer.ok()) return layer.status();
   if (!S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
   if (rule->declared() && !session->DeclaredProducer(*rule)) {
-    CAPIO_RETURN_IF_ERROR(AwaitFilled(session.get(), relative, *rule));
+    CAPIO_RETURN_IF_ERROR(AwaitFilled(session.get(), relative));
   }
   auto entries = session->store().layers->List(relative);
   if (!entries.ok()) return entries.status();

@@ -37,11 +37,14 @@ Fd Reopen(int fd, int flags) {
 Result<Layer> AwaitExistence(Session* session, const std::string& relative, bool follow,
                              struct stat* st) {
   Store& store = session->store();
-  auto rule = session->RuleOf(relative);
-  bool consumer = rule->declared() && !session->DeclaredProducer(*rule);
-  WaitWord* word = consumer ? store.records->PathWord(relative) : nullptr;
   for (;;) {
-    uint32_t prepared = consumer ? PrepareWait(word) : 0;
+    // Looked up every time: a rule may come while we wait.
+    const uint64_t version = store.rules->version();
+    auto rule = session->RuleOf(relative);
+    bool consumer = rule->declared() && !session->DeclaredProducer(*rule);
+    uint32_t prepared = consumer ? PrepareWait(store.records->PathWord(relative)) : 0;
+    if (consumer && store.rules->version() != version) continue;
+    if (rule->excluded) return Status::Error(CAPIO_UNMANAGED);
     auto layer = store.layers->Find(relative, st, follow);
     if (layer.ok() && (!consumer || *layer != Layer::kReal || session->RealCounts(*st, relative))) {
       return layer;
@@ -57,9 +60,13 @@ Result<FileRecord*> RecordOf(Session* session, int fd, const struct stat& st,
   FileIdentity id;
   if (int error = os().Identity(fd, st, &id); error < 0) return Status::Error(-error);
   *created = false;
-  if (FileRecord* record = session->store().records->Find(id)) return record;
-  return session->store().records->FindOrCreate(
+  Store& store = session->store();
+  if (FileRecord* record = store.records->Find(id)) return record;
+  const uint64_t version = store.rules->version();
+  auto record = store.records->FindOrCreate(
       id, relative, session->RuleForNew(*session->RuleOf(relative)), created);
+  if (*created) session->KeepUp(*record, relative, version);
+  return record;
 }
 
 File::File(std::shared_ptr<Session> session, FileRecord* record, Fd fd, int flags, Layer layer)

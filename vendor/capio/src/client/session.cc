@@ -13,6 +13,7 @@
 #include "capio/capio.h"
 #include "client/server_launch.h"
 #include "os/paths.h"
+#include "rules/capio_cl.h"
 #include "store/probe.h"
 #include "store/waits.h"
 
@@ -167,7 +168,7 @@ Status Session::StartServer() const {
   launch.store_root = root.take();
   launch.server_path = config_.server_path;
   launch.workflow = config_.workflow;
-  launch.capio_dir = real_dir_;
+  launch.capio_dir = dir_;
   launch.config_path = config_.config_path;
   launch.resolve_prefix = config_.resolve_prefix;
   launch.await_ms = config_.await_server_ms;
@@ -561,16 +562,46 @@ Result<std::string> Session::Relative(std::string_view path) const {
 }
 
 std::shared_ptr<const Rule> Session::RuleOf(const std::string& relative) {
-  if (store_->rules.empty()) return NoRule();
+  if (!store_->rules->any()) return NoRule();
+  const uint64_t version = store_->rules->version();
   {
     ForkGuard guard(mutex_);
+    if (rules_seen_ != version) {
+      rule_cache_.clear();
+      rules_seen_ = version;
+    }
     auto found = rule_cache_.find(relative);
     if (found != rule_cache_.end()) return found->second;
   }
   auto rule = std::make_shared<const Rule>(store_->RuleOf(relative));
   ForkGuard guard(mutex_);
+  if (rules_seen_ != version) return rule;
   if (rule_cache_.size() >= kRuleCacheMax) rule_cache_.clear();
   return rule_cache_.emplace(relative, std::move(rule)).first->second;
+}
+
+Status Session::AddRules(std::string_view json) {
+  CAPIO_RETURN_IF_ERROR(Ensure());
+  auto added = ParseRules(json, {real_dir_, config_.resolve_prefix, dir_});
+  if (!added.ok()) return added.status();
+  for (const std::string& warning : added->warnings) Warn("rules:" + warning, warning);
+  added->warnings.clear();
+  bool changed = false;
+  CAPIO_RETURN_IF_ERROR(store_->AddRules(*added, &changed));
+  if (!changed) return Status::Ok();
+  // From here on it is only haste: whoever dies now leaves the rest to the server.
+  store_->ApplyRules([this](FileRecord* record) { NoticeFile(record); });
+  for (WaitWord& word : store_->segment->header().path_words) WakeAll(&word);
+  // Wakes the server, which looks at the version whatever it is told.
+  Send({MessageType::kFile, slot_, epoch_, 0, ""});
+  return Status::Ok();
+}
+
+void Session::KeepUp(FileRecord* record, const std::string& relative, uint64_t version) {
+  // Pairs with the link of new rules: either their adder finds the record, or we find the rules.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (store_->rules->version() == version) return;
+  Records::SetRule(record, *RuleOf(relative));
 }
 
 Rule Session::RuleForNew(const Rule& rule) const {

@@ -55,6 +55,11 @@ class Session {
   // Relative path inside CAPIO_DIR, or CAPIO_UNMANAGED.
   Result<std::string> Relative(std::string_view path) const;
   std::shared_ptr<const Rule> RuleOf(const std::string& relative);
+  // Adds rules (see ParseRules) for all clients. EINVAL: the rules are wrong; EBUSY: they
+  // contradict others.
+  Status AddRules(std::string_view json);
+  // To be called for a record just made with a rule looked up at this version of the rules.
+  void KeepUp(FileRecord* record, const std::string& relative, uint64_t version);
   // The rule that a file made by this session gets: permanent, too, if the session keeps
   // everything.
   Rule RuleForNew(const Rule& rule) const;
@@ -138,7 +143,8 @@ class Session {
   ForkMutex mutex_{ForkMutex::kSessions};
   std::unordered_map<const FileRecord*, Cell*> cells_;
   std::vector<ThreadSlot*> idle_threads_;
-  std::unordered_map<std::string, std::shared_ptr<const Rule>> rule_cache_;
+  std::unordered_map<std::string, std::shared_ptr<const Rule>> rule_cache_;  // of rules_seen_
+  uint64_t rules_seen_ = 0;
   std::unordered_set<std::string> warned_;
 };
 

@@ -3,366 +3,23 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <exception>
-#include <initializer_list>
-#include <iterator>
 #include <limits>
 #include <new>
-#include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
+#include "rules/checks.h"
+#include "rules/json_tree.h"
 #include "rules/rule_set.h"
+#include "rules/text.h"
 
 namespace capio {
 namespace {
-
-// ---- JSON with line numbers
-
-constexpr int kMaxDepth = 64;  // the language itself needs five levels
-
-struct Node {
-  enum class Kind { kNull, kBool, kNumber, kString, kList, kObject };
-  struct Member {
-    std::string key;  // "" in lists
-    int line;         // of the key
-    size_t node;      // index into Document::nodes
-  };
-  Kind kind = Kind::kNull;
-  int line = 1;
-  std::string text;  // of a string; of a number as written
-  double number = 0;
-  std::optional<uint64_t> whole;  // the number, if it is a whole one and not negative
-  std::vector<Member> members;
-};
-
-struct Document {
-  std::vector<Node> nodes;  // [0] is the root
-  std::optional<ClDiagnostic> syntax_error;
-};
-
-struct Cursor {
-  int line = 1;           // of the next character
-  bool at_break = false;  // the last character read was a newline
-};
-
-// Feeds the JSON lexer and keeps track of lines, which its events do not tell.
-class CountingIterator {
- public:
-  using iterator_category = std::input_iterator_tag;
-  using value_type = char;
-  using difference_type = std::ptrdiff_t;
-  using pointer = const char*;
-  using reference = const char&;
-
-  CountingIterator(const char* at, Cursor* cursor) : at_(at), cursor_(cursor) {}
-  reference operator*() const { return *at_; }
-  CountingIterator& operator++() {
-    cursor_->at_break = *at_ == '\n';
-    if (cursor_->at_break) ++cursor_->line;
-    ++at_;
-    return *this;
-  }
-  CountingIterator operator++(int) {
-    CountingIterator before = *this;
-    ++*this;
-    return before;
-  }
-  bool operator==(const CountingIterator& other) const { return at_ == other.at_; }
-  bool operator!=(const CountingIterator& other) const { return at_ != other.at_; }
-
- private:
-  const char* at_;
-  Cursor* cursor_;
-};
-
-// Receives the events of nlohmann::json::sax_parse.
-class TreeBuilder {
- public:
-  TreeBuilder(std::string_view text, const Cursor* cursor, Document* out)
-      : text_(text), cursor_(cursor), out_(out) {}
-
-  bool null() { return Add(Node::Kind::kNull) != nullptr; }
-  bool boolean(bool value) {
-    Add(Node::Kind::kBool)->text = value ? "true" : "false";
-    return true;
-  }
-  bool number_integer(int64_t value) {
-    Node* node = Add(Node::Kind::kNumber);
-    node->number = static_cast<double>(value);
-    node->text = std::to_string(value);
-    return true;
-  }
-  bool number_unsigned(uint64_t value) {
-    Node* node = Add(Node::Kind::kNumber);
-    node->number = static_cast<double>(value);
-    node->text = std::to_string(value);
-    node->whole = value;
-    return true;
-  }
-  bool number_float(double value, const std::string& text) {
-    Node* node = Add(Node::Kind::kNumber);
-    node->number = value;
-    node->text = text;
-    return true;
-  }
-  bool string(std::string& value) {
-    Add(Node::Kind::kString)->text = std::move(value);
-    return true;
-  }
-  bool binary(nlohmann::json::binary_t& /*value*/) { return false; }  // never in text
-  bool start_object(size_t /*size*/) { return Open(Node::Kind::kObject); }
-  bool end_object() { return Close(); }
-  bool start_array(size_t /*size*/) { return Open(Node::Kind::kList); }
-  bool end_array() { return Close(); }
-  bool key(std::string& value) {
-    key_ = std::move(value);
-    key_line_ = Line();
-    return true;
-  }
-  // position counts the bytes read so far, the offending one included.
-  bool parse_error(size_t position, const std::string& /*token*/,
-                   const nlohmann::detail::exception& error) {
-    size_t at = std::min(position == 0 ? 0 : position - 1, text_.size());
-    std::string message = error.what();
-    // Cut "[json.exception...] parse error at line 1, column 2: ": the place is told in our own
-    // form.
-    const size_t place = message.find("column ");
-    const size_t cut = message.find(place == std::string::npos ? "] " : ": ",
-                                    place == std::string::npos ? 0 : place);
-    if (cut != std::string::npos) message.erase(0, cut + 2);
-    const std::string_view before = text_.substr(0, at);
-    const size_t last = before.find_last_not_of(" \t\r\n");
-    const char found = at < text_.size() ? text_[at] : '\0';
-    if (found == '/' || found == '#') {
-      message += "; JSON has no comments";
-    } else if ((found == '}' || found == ']') && last != std::string_view::npos &&
-               before[last] == ',') {
-      message += "; remove the comma before it";
-    }
-    SyntaxError(at, std::move(message));
-    return false;
-  }
-
-  void SyntaxError(size_t at, std::string message) {
-    ClDiagnostic& found = out_->syntax_error.emplace();
-    const std::string_view before = text_.substr(0, at);
-    found.line = 1 + static_cast<int>(std::count(before.begin(), before.end(), '\n'));
-    const size_t start = before.rfind('\n') + 1;  // npos + 1 is 0
-    found.column = 1;
-    for (char c : before.substr(start)) {
-      if ((static_cast<unsigned char>(c) & 0xC0u) != 0x80) ++found.column;
-    }
-    found.message = std::move(message);
-  }
-
- private:
-  // The line of the token just read. A number is read one character too far.
-  [[nodiscard]] int Line() const { return cursor_->line - (cursor_->at_break ? 1 : 0); }
-
-  Node* Add(Node::Kind kind) {
-    const size_t index = out_->nodes.size();
-    Node& node = out_->nodes.emplace_back();
-    node.kind = kind;
-    node.line = Line();
-    if (!open_.empty()) {
-      Node& parent = out_->nodes[open_.back()];
-      const bool named = parent.kind == Node::Kind::kObject;
-      parent.members.push_back(
-          {named ? std::move(key_) : std::string(), named ? key_line_ : node.line, index});
-      key_.clear();
-    }
-    return &out_->nodes[index];
-  }
-  bool Open(Node::Kind kind) {
-    if (open_.size() >= kMaxDepth) {
-      ClDiagnostic& found = out_->syntax_error.emplace();
-      found.line = Line();
-      found.message = "lists and objects are nested more than " + std::to_string(kMaxDepth) +
-                      " deep; no CAPIO-CL file needs that";
-      return false;
-    }
-    Add(kind);
-    open_.push_back(out_->nodes.size() - 1);
-    return true;
-  }
-  bool Close() {
-    open_.pop_back();
-    return true;
-  }
-
-  std::string_view text_;
-  const Cursor* cursor_;
-  Document* out_;
-  std::vector<size_t> open_;
-  std::string key_;
-  int key_line_ = 1;
-};
-
-Document ParseJson(std::string_view text) {
-  Document document;
-  Cursor cursor;
-  TreeBuilder builder(text, &cursor, &document);
-  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) {
-    builder.SyntaxError(text.size(), "the file is empty; a CAPIO-CL file is a JSON object");
-    return document;
-  }
-  const char* begin = text.data();
-  nlohmann::json::sax_parse(CountingIterator(begin, &cursor),
-                            CountingIterator(begin + text.size(), &cursor), &builder);
-  return document;
-}
-
-// ---- Text for people
-
-// Length of the UTF-8 sequence at the start of text, 0 if there is none.
-size_t Utf8Length(std::string_view text) {
-  const auto lead = static_cast<unsigned char>(text[0]);
-  const size_t length = lead < 0x80                    ? 1
-                        : lead >= 0xC2 && lead <= 0xDF ? 2
-                        : lead >= 0xE0 && lead <= 0xEF ? 3
-                        : lead >= 0xF0 && lead <= 0xF4 ? 4
-                                                       : 0;
-  if (length > text.size()) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((static_cast<unsigned char>(text[i]) & 0xC0u) != 0x80) return 0;
-  }
-  return length;
-}
-
-// Control characters would break the one-line form of a diagnostic, loose bytes whoever decodes it.
-std::string Printable(std::string_view text) {
-  std::string out;
-  while (!text.empty()) {
-    size_t length = Utf8Length(text);
-    const auto c = static_cast<unsigned char>(text[0]);
-    if (length == 0 || c < 0x20 || c == 0x7F) {
-      char escape[8];
-      std::snprintf(escape, sizeof escape, "\\x%02X", c);
-      out += escape;
-      length = 1;
-    } else {
-      out += text.substr(0, length);
-    }
-    text.remove_prefix(length);
-  }
-  return out;
-}
-
-std::string Quoted(std::string_view text) { return "\"" + Printable(text) + "\""; }
-
-std::string Describe(const Node& node) {
-  switch (node.kind) {
-    case Node::Kind::kNull:
-      return "null";
-    case Node::Kind::kBool:
-      return node.text;
-    case Node::Kind::kNumber:
-      return "the number " + node.text;
-    case Node::Kind::kString:
-      return Quoted(node.text);
-    case Node::Kind::kList:
-      return "a list";
-    case Node::Kind::kObject:
-      return "an object";
-  }
-  return "";
-}
-
-// "a", "b" or "c"
-std::string Choice(const std::vector<std::string_view>& words) {
-  std::string text;
-  for (size_t i = 0; i < words.size(); ++i) {
-    if (i > 0) text += i + 1 == words.size() ? " or " : ", ";
-    text += Quoted(words[i]);
-  }
-  return text;
-}
-
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-// Typing errors between two words: characters inserted, left out, changed or swapped with a
-// neighbour.
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> before_last(b.size() + 1);
-  std::vector<size_t> last(b.size() + 1);
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    std::swap(before_last, last);
-    std::swap(last, row);
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const bool same = Lower(a[i - 1]) == Lower(b[j - 1]);
-      row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (same ? 0 : 1)});
-      if (i > 1 && j > 1 && Lower(a[i - 1]) == Lower(b[j - 2]) &&
-          Lower(a[i - 2]) == Lower(b[j - 1])) {
-        row[j] = std::min(row[j], before_last[j - 2] + 1);
-      }
-    }
-  }
-  return row[b.size()];
-}
-
-// ' (did you mean "x"?)' for the word that may have been meant, or "".
-std::string Suggestion(std::string_view found, const std::vector<std::string_view>& words) {
-  constexpr size_t kLongestWord = 64;
-  if (found.size() > kLongestWord) return "";
-  std::string_view best;
-  size_t best_distance = std::numeric_limits<size_t>::max();
-  for (std::string_view word : words) {
-    const size_t distance = EditDistance(found, word);
-    if (distance < best_distance && distance <= (word.size() + 2) / 3) {
-      best = word;
-      best_distance = distance;
-    }
-  }
-  return best.empty() ? "" : " (did you mean " + Quoted(best) + "?)";
-}
-
-std::string EscapePointer(std::string_view key) {
-  std::string out;
-  for (char c : key) {
-    if (c == '~') {
-      out += "~0";
-    } else if (c == '/') {
-      out += "~1";
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
-
-std::string DescribeStreaming(const Entry& entry) {
-  const Streaming& streaming = *entry.streaming;
-  std::string text = entry.is_directory ? "dirname, " : "name, ";
-  switch (streaming.commit) {
-    case CommitRule::kOnTermination:
-      text += "on_termination";
-      break;
-    case CommitRule::kOnClose:
-      text += "on_close:" + std::to_string(streaming.close_count);
-      break;
-    case CommitRule::kOnFile:
-      text += "on_file";
-      for (size_t i = 0; i < streaming.dependencies.size(); ++i) {
-        text += (i == 0 ? " " : "+") + Printable(streaming.dependencies[i]);
-      }
-      break;
-    case CommitRule::kOnNFiles:
-      text += "on_n_files";
-      break;
-  }
-  if (streaming.n_files > 0) text += " n_files:" + std::to_string(streaming.n_files);
-  return text + (streaming.fire == FireRule::kUpdate ? ", update" : ", no_update");
-}
 
 // ---- Paths
 
@@ -414,13 +71,14 @@ struct Listed {
 
 class ClReader {
  public:
-  ClReader(const Document& document, std::string_view file_name, std::string_view capio_dir,
-           std::string_view resolve_prefix, std::vector<ClDiagnostic>* errors)
-      : document_(document), file_name_(file_name), capio_dir_(capio_dir), errors_(errors) {
-    AppendLiteral(capio_dir, &root_);
-    if (resolve_prefix.empty() || resolve_prefix.front() != '/') prefix_ = root_;
-    AppendLiteral(resolve_prefix, &prefix_);
-    prefix_inside_ = BelowRoot(prefix_);
+  ClReader(const Document& document, std::string_view file_name, const ClPlace& place,
+           std::vector<ClDiagnostic>* errors)
+      : document_(document), file_name_(file_name), capio_dir_(place.capio_dir), errors_(errors) {
+    AppendLiteral(place.capio_dir, &root_);
+    AppendLiteral(place.other_name, &other_root_);
+    if (place.resolve_prefix.empty() || place.resolve_prefix.front() != '/') prefix_ = root_;
+    AppendLiteral(place.resolve_prefix, &prefix_);
+    prefix_inside_ = RootOf(prefix_).has_value();
   }
 
   Workflow Read() {
@@ -430,6 +88,42 @@ class ClReader {
     CheckDependencies(rules);
     CheckTies(rules);
     WarnUnproduced();
+    return Finish();
+  }
+
+  // Rules given one by one; see ReadRules.
+  Workflow ReadList() {
+    CheckText(Root(), "");
+    if (Expect(Root(), Kind::kList, "", "a list of rules")) {
+      for (size_t i = 0; i < Root().members.size(); ++i) {
+        const Node& rule = At(Root().members[i]);
+        const std::string pointer = "/" + std::to_string(i);
+        if (Expect(rule, Kind::kObject, pointer, "a rule, {\"path\": ..., ...}")) {
+          ReadRule(rule, pointer);
+        }
+      }
+    }
+    for (ClDiagnostic& error : *errors_) error.message = PlaceInList(error) + error.message;
+    return Finish();
+  }
+
+  [[nodiscard]] int configuration_line() const { return configuration_line_; }
+
+ private:
+  // Nobody has seen the list as text: "rule "a.dat", fire: " for /0/fire.
+  [[nodiscard]] std::string PlaceInList(const ClDiagnostic& error) const {
+    const std::vector<std::string_view> parts = SplitPath(error.pointer);
+    if (parts.empty()) return "rules: ";
+    const Node& rule = At(Root().members[std::stoul(std::string(parts[0]))]);
+    const Node* path = rule.kind == Kind::kObject ? Find(rule, "path") : nullptr;
+    std::string text = path != nullptr && path->kind == Kind::kString
+                           ? "rule " + Quoted(path->text)
+                           : "rule " + std::string(parts[0]);
+    if (parts.size() > 1 && parts[1] != "path") text += ", " + std::string(parts[1]);
+    return text + ": ";
+  }
+
+  Workflow Finish() {
     SortByLine(errors_);
     SortByLine(&warnings_);
     for (const ClDiagnostic& warning : warnings_) {
@@ -438,7 +132,6 @@ class ClReader {
     return std::move(workflow_);
   }
 
- private:
   using Kind = Node::Kind;
   using Words = std::vector<std::string_view>;
 
@@ -545,16 +238,23 @@ class ClReader {
 
   // ---- Lists of files
 
-  [[nodiscard]] bool BelowRoot(const std::vector<Component>& path) const {
-    if (path.size() < root_.size()) return false;
-    for (size_t i = 0; i < root_.size(); ++i) {
+  static bool IsBelow(const std::vector<Component>& root, const std::vector<Component>& path) {
+    if (path.size() < root.size()) return false;
+    for (size_t i = 0; i < root.size(); ++i) {
       const Component& part = path[i];
-      if (part.text == root_[i].text) continue;
-      if (part.literal || IsGlob(part.text) || UnescapeGlob(part.text) != root_[i].text) {
+      if (part.text == root[i].text) continue;
+      if (part.literal || IsGlob(part.text) || UnescapeGlob(part.text) != root[i].text) {
         return false;
       }
     }
     return true;
+  }
+
+  // How many components of the path name CAPIO_DIR; nothing if the path is outside.
+  [[nodiscard]] std::optional<size_t> RootOf(const std::vector<Component>& path) const {
+    if (IsBelow(root_, path)) return root_.size();
+    if (!other_root_.empty() && IsBelow(other_root_, path)) return other_root_.size();
+    return std::nullopt;
   }
 
   // The entry relative to CAPIO_DIR; nothing if it is an error or to be ignored, which is then
@@ -588,7 +288,8 @@ class ClReader {
       }
       path.pop_back();
     }
-    if (!BelowRoot(path)) {
+    const std::optional<size_t> root = RootOf(path);
+    if (!root) {
       if (!absolute && prefix_inside_) {
         return fail("leaves CAPIO_DIR (" + Printable(capio_dir_) + "); name files inside it");
       }
@@ -604,8 +305,8 @@ class ClReader {
       return std::nullopt;
     }
     Pattern result;
-    for (size_t i = root_.size(); i < path.size(); ++i) {
-      if (i > root_.size()) result.text += '/';
+    for (size_t i = *root; i < path.size(); ++i) {
+      if (i > *root) result.text += '/';
       result.text += path[i].literal ? EscapeGlob(path[i].text) : path[i].text;
     }
     result.is_glob = IsGlob(result.text);
@@ -758,10 +459,12 @@ class ClReader {
             "\"configuration\" is part of CAPIO-CL 1.1; add \"version\": 1.1 or remove it");
       return;
     }
+    if (node->text.empty()) {
+      Error(node->line, "/configuration", "found \"\"; write the path of a TOML file");
+      return;
+    }
     workflow_.configuration = node->text;
-    Warn(node->line, "/configuration",
-         "the settings in " + Quoted(node->text) +
-             " are not known here; none is used, and the workflow runs with the defaults");
+    configuration_line_ = node->line;
   }
 
   void ReadAliases(const Node& root) {
@@ -1075,14 +778,7 @@ class ClReader {
             "no file inside CAPIO_DIR to wait for; name at least one, or use another rule");
       return;
     }
-    std::vector<std::string>& names = clause->streaming.dependencies;
-    for (const Listed& file : named) {
-      const Pattern& pattern = file.pattern;
-      names.push_back(pattern.is_glob ? pattern.text : EscapeGlob(pattern.text));
-      if (!pattern.is_glob) known_names_.insert(pattern.text);
-    }
-    std::sort(names.begin(), names.end());
-    names.erase(std::unique(names.begin(), names.end()), names.end());
+    TakeDependencies(named, &clause->streaming);
   }
 
   void GiveClause(const std::vector<Listed>& files, const Clause& clause) {
@@ -1108,6 +804,234 @@ class ClReader {
                 DescribeStreaming(asked) + ") here, (" + DescribeStreaming(entry) + ") at line " +
                 std::to_string(place.streaming_line) + "; keep one of them");
     }
+  }
+
+  // ---- Rules given one by one
+
+  std::optional<bool> ReadBool(const Node& object, std::string_view key,
+                               const std::string& pointer) {
+    const Node* node = Find(object, key);
+    if (node == nullptr || node->kind == Kind::kNull) return std::nullopt;
+    if (!Expect(*node, Kind::kBool, pointer + "/" + std::string(key), "true or false")) {
+      return std::nullopt;
+    }
+    return node->text == "true";
+  }
+
+  // 0 is "not given", as it is for those who fill in every argument.
+  uint32_t ReadWhole(const Node& object, std::string_view key, const std::string& pointer) {
+    const Node* node = Find(object, key);
+    if (node == nullptr || node->kind == Kind::kNull) return 0;
+    if (node->whole && *node->whole <= std::numeric_limits<uint32_t>::max()) {
+      return static_cast<uint32_t>(*node->whole);
+    }
+    Error(node->line, pointer + "/" + std::string(key),
+          "found " + Describe(*node) + "; write a whole number from 1 to 4294967295");
+    return 0;
+  }
+
+  void ReadSteps(const Node& object, std::string_view key, const std::string& pointer,
+                 std::vector<uint16_t>* to) {
+    const Node* list = Find(object, key);
+    if (list == nullptr || list->kind == Kind::kNull) return;
+    const std::string at = pointer + "/" + std::string(key);
+    if (!Expect(*list, Kind::kList, at, "a list of app names")) return;
+    for (size_t i = 0; i < list->members.size(); ++i) {
+      const Node& node = At(list->members[i]);
+      const std::string here = at + "/" + std::to_string(i);
+      if (!Expect(node, Kind::kString, here, "the name of an app")) continue;
+      if (node.text.empty()) {
+        Error(node.line, here, "found \"\"; write the name of an app");
+        continue;
+      }
+      std::vector<std::string>& apps = workflow_.apps;
+      const auto known = std::find(apps.begin(), apps.end(), node.text);
+      if (known == apps.end() && apps.size() == std::numeric_limits<uint16_t>::max()) {
+        Error(node.line, here, "more than 65535 apps; split the workflow");
+        return;
+      }
+      to->push_back(static_cast<uint16_t>(known - apps.begin()));
+      if (known == apps.end()) apps.push_back(node.text);
+    }
+    std::sort(to->begin(), to->end());
+    to->erase(std::unique(to->begin(), to->end()), to->end());
+  }
+
+  void ReadRule(const Node& rule, const std::string& pointer) {
+    CheckKeys(
+        rule, pointer,
+        {"path", "committed", "fire", "close_count", "directory_n_file_expected", "is_directory",
+         "is_permanent", "is_excluded", "producers", "consumers", "file_dependencies"});
+    const size_t errors_before = errors_->size();
+    const auto path = ReadName(rule, "path", pointer, "a file name or a pattern");
+    std::optional<Pattern> pattern;
+    if (path) pattern = Normalise(*path, rule.line, pointer + "/path");
+    std::optional<Clause> clause = ReadRuleClause(rule, pointer);
+    std::vector<uint16_t> producers;
+    std::vector<uint16_t> consumers;
+    ReadSteps(rule, "producers", pointer, &producers);
+    ReadSteps(rule, "consumers", pointer, &consumers);
+    const bool permanent = ReadBool(rule, "is_permanent", pointer).value_or(false);
+    const bool excluded = ReadBool(rule, "is_excluded", pointer).value_or(false);
+    if (!pattern || errors_->size() > errors_before) return;
+    if (clause) GiveClause({{*pattern, rule.line, pointer}}, *clause);
+    Entry& entry = workflow_.entries[EntryFor(*pattern)];
+    entry.permanent = entry.permanent || permanent;
+    entry.excluded = entry.excluded || excluded;
+    AddSteps(producers, &entry.producers);
+    AddSteps(consumers, &entry.consumers);
+  }
+
+  static void AddSteps(const std::vector<uint16_t>& from, std::vector<uint16_t>* to) {
+    to->insert(to->end(), from.begin(), from.end());
+    std::sort(to->begin(), to->end());
+    to->erase(std::unique(to->begin(), to->end()), to->end());
+  }
+
+  // What the rule says of commit and fire; nothing if it does not speak of them.
+  std::optional<Clause> ReadRuleClause(const Node& rule, const std::string& pointer) {
+    const auto given = [&](std::string_view key) -> const Node* {
+      const Node* node = Find(rule, key);
+      return node == nullptr || node->kind == Kind::kNull ? nullptr : node;
+    };
+    const Node* committed = given("committed");
+    const Node* fire = given("fire");
+    const Node* dependencies = given("file_dependencies");
+    const uint32_t close_count = ReadWhole(rule, "close_count", pointer);
+    const uint32_t n_files = ReadWhole(rule, "directory_n_file_expected", pointer);
+    const std::optional<bool> directory = ReadBool(rule, "is_directory", pointer);
+
+    Clause clause;
+    Streaming& streaming = clause.streaming;
+    const std::string at = pointer + "/committed";
+    std::string_view word;
+    std::string_view argument;
+    bool has_argument = false;
+    if (committed != nullptr && Expect(*committed, Kind::kString, at, AllowedCommits(true))) {
+      word = committed->text;
+      if (const size_t colon = word.find(':'); colon != std::string_view::npos) {
+        argument = word.substr(colon + 1);
+        word = word.substr(0, colon);
+        has_argument = true;
+      }
+    }
+    const bool by_count = word == "on_n_files" || word == "n_files";
+    clause.is_directory = directory.value_or(by_count || n_files > 0);
+    if (!clause.is_directory && (by_count || n_files > 0)) {
+      Error(rule.line, by_count ? at : pointer + "/directory_n_file_expected",
+            "only a directory has a number of entries; leave out \"is_directory\" or make it true");
+    }
+    streaming.n_files = n_files;
+    if (committed == nullptr) {
+      if (n_files > 0) streaming.commit = CommitRule::kOnNFiles;
+    } else if (by_count) {
+      streaming.commit = CommitRule::kOnNFiles;
+      const uint32_t count =
+          has_argument ? ReadCount(argument, word, *committed, at).value_or(1) : n_files;
+      if (count == 0) {
+        Error(committed->line, at,
+              Quoted(word) + " without the number of entries; add \"directory_n_file_expected\"");
+      } else if (n_files > 0 && n_files != count) {
+        Error(committed->line, at,
+              "found " + Quoted(committed->text) + ", but \"directory_n_file_expected\" is " +
+                  std::to_string(n_files) + "; give the number once");
+      }
+      streaming.n_files = count;
+    } else if (word == "on_close") {
+      streaming.commit = CommitRule::kOnClose;
+      if (has_argument) {
+        streaming.close_count = ReadCount(argument, word, *committed, at).value_or(1);
+      }
+      if (has_argument && close_count > 0 && close_count != streaming.close_count) {
+        Error(committed->line, at,
+              "found " + Quoted(committed->text) + ", but \"close_count\" is " +
+                  std::to_string(close_count) + "; give the number once");
+      }
+      if (close_count > 0) streaming.close_count = close_count;
+    } else if (word == "on_file") {
+      streaming.commit = CommitRule::kOnFile;
+    } else if (committed->kind == Kind::kString && (word != "on_termination" || has_argument)) {
+      Error(committed->line, at,
+            "found " + Quoted(committed->text) +
+                "; write \"on_close\", \"on_close:N\", \"on_termination\", \"on_n_files\" with "
+                "\"directory_n_file_expected\", or \"on_file\" with \"file_dependencies\"" +
+                Suggestion(word, {"on_close", "on_termination", "on_file", "on_n_files"}));
+    }
+    if (close_count > 1 && streaming.commit != CommitRule::kOnClose) {
+      Error(rule.line, pointer + "/close_count",
+            "\"close_count\" counts for \"committed\": \"on_close\" only; add that or remove it");
+    }
+    ReadRuleDependencies(rule, pointer, committed, has_argument ? &argument : nullptr, dependencies,
+                         &streaming);
+    if (fire != nullptr) {
+      const std::string here = pointer + "/fire";
+      if (fire->kind == Kind::kString && fire->text == "no_update") {
+        streaming.fire = FireRule::kNoUpdate;
+      } else if (fire->kind != Kind::kString || fire->text != "update") {
+        Error(fire->line, here,
+              "found " + Describe(*fire) +
+                  "; write \"update\" (read when committed) or \"no_update\" (read while it "
+                  "grows)" +
+                  (fire->kind == Kind::kString ? Suggestion(fire->text, {"update", "no_update"})
+                                               : ""));
+      }
+    }
+    if (clause.is_directory && streaming.commit == CommitRule::kOnClose) {
+      if (streaming.n_files == 0) {
+        Error(rule.line, at,
+              "nobody closes a directory; write \"on_termination\", or \"on_n_files\" and "
+              "\"directory_n_file_expected\"");
+      }
+      streaming.commit = CommitRule::kOnNFiles;
+      streaming.close_count = 1;
+    }
+    if (committed == nullptr && fire == nullptr && dependencies == nullptr && n_files == 0 &&
+        !directory.value_or(false)) {
+      return std::nullopt;
+    }
+    return clause;
+  }
+
+  // argument: what stands behind "on_file:", or null.
+  void ReadRuleDependencies(const Node& rule, const std::string& pointer, const Node* committed,
+                            const std::string_view* argument, const Node* list,
+                            Streaming* streaming) {
+    const std::string at = pointer + "/file_dependencies";
+    if (streaming->commit != CommitRule::kOnFile) {
+      // An empty list is what those write who fill in every argument.
+      if (list != nullptr && (list->kind != Kind::kList || !list->members.empty())) {
+        Error(list->line, at,
+              "\"file_dependencies\" without \"committed\": \"on_file\"; add that or remove the "
+              "list");
+      }
+      return;
+    }
+    const size_t errors_before = errors_->size();
+    std::vector<Listed> named;
+    if (list != nullptr) named = ReadFiles(*list, at);
+    if (argument != nullptr) {
+      if (auto pattern =
+              Normalise(std::string(*argument), committed->line, pointer + "/committed")) {
+        named.push_back({*pattern, committed->line, pointer + "/committed"});
+      }
+    }
+    if (named.empty() && errors_->size() == errors_before) {
+      Error(rule.line, at,
+            "\"on_file\" without a file inside CAPIO_DIR to wait for; add "
+            "\"file_dependencies\": [...]");
+    }
+    TakeDependencies(named, streaming);
+  }
+
+  void TakeDependencies(const std::vector<Listed>& named, Streaming* streaming) {
+    std::vector<std::string>& names = streaming->dependencies;
+    for (const Listed& file : named) {
+      const Pattern& pattern = file.pattern;
+      names.push_back(pattern.is_glob ? pattern.text : EscapeGlob(pattern.text));
+      if (!pattern.is_glob) known_names_.insert(pattern.text);
+    }
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
   }
 
   void ReadHomes(const Node& root, std::string_view key) {
@@ -1195,105 +1119,37 @@ class ClReader {
     return names;
   }
 
-  // The on_file entries that something matching this dependency may be subject to.
-  [[nodiscard]] std::vector<size_t> Governing(const std::string& dependency, const RuleSet& rules,
-                                              const std::vector<std::string>& names) const {
-    std::vector<size_t> found;
-    const auto add = [&](std::optional<size_t> index) {
-      if (index && workflow_.entries[*index].streaming->commit == CommitRule::kOnFile) {
-        found.push_back(*index);
-      }
-    };
-    if (!IsGlob(dependency)) {
-      add(rules.StreamingEntry(UnescapeGlob(dependency)));
-      return found;
-    }
-    // Of what a pattern matches only the names in the file are known; the pattern's own text stands
-    // for the rest.
-    auto same = index_.find("*" + dependency);
-    if (same != index_.end() && workflow_.entries[same->second].streaming) {
-      add(same->second);
-    } else {
-      add(rules.StreamingEntry(dependency));
-    }
-    for (const std::string& name : names) {
-      if (GlobMatch(dependency, name)) add(rules.StreamingEntry(name));
-    }
-    std::sort(found.begin(), found.end());
-    found.erase(std::unique(found.begin(), found.end()), found.end());
-    return found;
+  [[nodiscard]] std::vector<bool> Doubtful() const {
+    std::vector<bool> doubtful;
+    for (const EntryPlace& place : places_) doubtful.push_back(place.doubtful);
+    return doubtful;
   }
 
   void CheckDependencies(const RuleSet& rules) {
-    const std::vector<Entry>& entries = workflow_.entries;
-    const auto on_file = [](const Entry& entry) {
-      return entry.streaming && entry.streaming->commit == CommitRule::kOnFile;
-    };
-    if (std::none_of(entries.begin(), entries.end(), on_file)) return;
-    const std::vector<std::string> names = ConcreteNames();
-    std::unordered_map<std::string, std::vector<size_t>> governing;
-    std::vector<std::vector<size_t>> next(entries.size());
-    for (size_t i = 0; i < entries.size(); ++i) {
-      if (!on_file(entries[i]) || places_[i].doubtful) continue;
-      for (const std::string& dependency : entries[i].streaming->dependencies) {
-        auto [known, is_new] = governing.try_emplace(dependency);
-        if (is_new) known->second = Governing(dependency, rules, names);
-        next[i].insert(next[i].end(), known->second.begin(), known->second.end());
-      }
-    }
-    // Depth first, with a stack of its own: a chain may be as long as the file.
-    enum class Mark { kNew, kOnPath, kDone };
-    std::vector<Mark> marks(entries.size(), Mark::kNew);
-    for (size_t start = 0; start < entries.size(); ++start) {
-      if (marks[start] != Mark::kNew) continue;
-      std::vector<std::pair<size_t, size_t>> path = {{start, 0}};  // entry, next edge to follow
-      marks[start] = Mark::kOnPath;
-      while (!path.empty()) {
-        auto& [at, edge] = path.back();
-        if (edge == next[at].size()) {
-          marks[at] = Mark::kDone;
-          path.pop_back();
-          continue;
-        }
-        const size_t to = next[at][edge++];
-        if (marks[to] == Mark::kNew) {
-          marks[to] = Mark::kOnPath;
-          path.emplace_back(to, 0);
-        } else if (marks[to] == Mark::kOnPath) {
-          ReportCycle(path, to);
-        }
-      }
+    for (const std::vector<size_t>& cycle : DependencyCycles(rules, ConcreteNames(), Doubtful())) {
+      const EntryPlace& place = places_[cycle.front()];
+      Error(place.streaming_line, place.streaming_pointer,
+            "on_file dependencies form a cycle, so that none of these is ever committed: " +
+                CycleText(workflow_, cycle) + "; remove one of the dependencies");
     }
   }
 
-  void ReportCycle(const std::vector<std::pair<size_t, size_t>>& path, size_t first) {
-    size_t begin = 0;
-    while (path[begin].first != first) ++begin;
-    std::string text;
-    for (size_t i = begin; i < path.size(); ++i) {
-      text += Quoted(workflow_.entries[path[i].first].pattern) + " -> ";
-    }
-    text += Quoted(workflow_.entries[first].pattern);
-    Error(places_[first].streaming_line, places_[first].streaming_pointer,
-          "on_file dependencies form a cycle, so that none of these is ever committed: " + text +
-              "; remove one of the dependencies");
-  }
-
-  // One error for two patterns, however many names they share.
   void CheckTies(const RuleSet& rules) {
-    std::set<std::pair<size_t, size_t>> reported;
-    for (const std::string& name : ConcreteNames()) {
-      const auto pair = rules.ConflictingEntries(name);
-      if (!pair || rules.Match(name).excluded) continue;
-      const auto [a, b] = *pair;
-      if (places_[a].doubtful || places_[b].doubtful || !reported.insert(*pair).second) continue;
-      const Entry& first = workflow_.entries[a];
-      const Entry& second = workflow_.entries[b];
-      Error(places_[b].streaming_line, places_[b].streaming_pointer,
-            Quoted(name) + " matches the equally long patterns " + Quoted(first.pattern) + " (" +
-                DescribeStreaming(first) + ", line " + std::to_string(places_[a].streaming_line) +
-                ") and " + Quoted(second.pattern) + " (" + DescribeStreaming(second) +
-                "); make one of them longer or name the file in a clause of its own");
+    for (const Tie& tie : Ties(rules, ConcreteNames(), Doubtful())) {
+      const Entry& first = workflow_.entries[tie.first];
+      const Entry& second = workflow_.entries[tie.second];
+      const EntryPlace& place = places_[tie.second];
+      const std::string patterns = "the equally long patterns " + Quoted(first.pattern) + " (" +
+                                   DescribeStreaming(first) + ", line " +
+                                   std::to_string(places_[tie.first].streaming_line) + ") and " +
+                                   Quoted(second.pattern) + " (" + DescribeStreaming(second) + ")";
+      Error(place.streaming_line, place.streaming_pointer,
+            tie.is_example
+                ? patterns + " disagree on every path that matches both, such as " +
+                      Quoted(tie.path) +
+                      "; make one of them longer, or give such paths a longer pattern of their own"
+                : Quoted(tie.path) + " matches " + patterns +
+                      "; make one of them longer or name the file in a clause of its own");
     }
   }
 
@@ -1328,9 +1184,11 @@ class ClReader {
   const std::string_view capio_dir_;
   std::vector<ClDiagnostic>* errors_;
   std::vector<ClDiagnostic> warnings_;
-  std::vector<Component> root_;    // CAPIO_DIR
-  std::vector<Component> prefix_;  // what relative entries are taken from
-  bool prefix_inside_ = false;     // prefix_ is below root_
+  std::vector<Component> root_;        // CAPIO_DIR
+  std::vector<Component> other_root_;  // its other name, or empty
+  std::vector<Component> prefix_;      // what relative entries are taken from
+  bool prefix_inside_ = false;         // prefix_ is below CAPIO_DIR
+  int configuration_line_ = 0;
   Workflow workflow_;
   std::vector<EntryPlace> places_;                 // one per entry
   std::unordered_map<std::string, size_t> index_;  // '*' or '=' and the pattern -> entry
@@ -1347,11 +1205,14 @@ std::string FormatDiagnostic(const ClDiagnostic& diagnostic, std::string_view fi
   return text + ": " + Printable(diagnostic.message);
 }
 
-Result<Workflow> ReadCapioCl(std::string_view text, std::string_view file_name,
-                             std::string_view capio_dir, std::string_view resolve_prefix,
-                             std::vector<ClDiagnostic>* errors) {
+namespace {
+
+// Runs read(document), which finds errors, unless the text is no JSON.
+template <typename Read>
+Result<Workflow> ReadJson(std::string_view text, std::string_view file_name, const ClPlace& place,
+                          std::vector<ClDiagnostic>* errors, Read read) {
   errors->clear();
-  if (capio_dir.empty() || capio_dir.front() != '/') {
+  if (place.capio_dir.empty() || place.capio_dir.front() != '/') {
     return Status::Error(EINVAL,
                          "CAPIO_DIR must be an absolute path to read a CAPIO-CL file for it");
   }
@@ -1361,7 +1222,8 @@ Result<Workflow> ReadCapioCl(std::string_view text, std::string_view file_name,
       errors->push_back(*document.syntax_error);
       return Workflow();
     }
-    return ClReader(document, file_name, capio_dir, resolve_prefix, errors).Read();
+    ClReader reader(document, file_name, place, errors);
+    return read(&reader);
   } catch (const std::bad_alloc&) {
     return Status::Error(ENOMEM);
   } catch (const std::exception& error) {
@@ -1369,15 +1231,45 @@ Result<Workflow> ReadCapioCl(std::string_view text, std::string_view file_name,
   }
 }
 
+}  // namespace
+
+Result<Workflow> ReadCapioCl(std::string_view text, std::string_view file_name,
+                             const ClPlace& place, std::vector<ClDiagnostic>* errors,
+                             int* configuration_line) {
+  return ReadJson(text, file_name, place, errors, [&](ClReader* reader) {
+    Workflow workflow = reader->Read();
+    if (configuration_line != nullptr) *configuration_line = reader->configuration_line();
+    return workflow;
+  });
+}
+
+std::string FormatDiagnostics(const std::vector<ClDiagnostic>& diagnostics,
+                              std::string_view file_name) {
+  std::string lines;
+  for (const ClDiagnostic& diagnostic : diagnostics) {
+    if (!lines.empty()) lines += '\n';
+    lines += FormatDiagnostic(diagnostic, file_name);
+  }
+  return lines;
+}
+
 Result<Workflow> ParseCapioCl(std::string_view text, std::string_view file_name,
-                              std::string_view capio_dir, std::string_view resolve_prefix) {
+                              const ClPlace& place) {
   std::vector<ClDiagnostic> errors;
-  Result<Workflow> workflow = ReadCapioCl(text, file_name, capio_dir, resolve_prefix, &errors);
+  Result<Workflow> workflow = ReadCapioCl(text, file_name, place, &errors);
+  if (!workflow.ok() || errors.empty()) return workflow;
+  return Status::Error(EINVAL, FormatDiagnostics(errors, file_name));
+}
+
+Result<Workflow> ParseRules(std::string_view json, const ClPlace& place) {
+  std::vector<ClDiagnostic> errors;
+  Result<Workflow> workflow =
+      ReadJson(json, "rules", place, &errors, [](ClReader* reader) { return reader->ReadList(); });
   if (!workflow.ok() || errors.empty()) return workflow;
   std::string lines;
   for (const ClDiagnostic& error : errors) {
     if (!lines.empty()) lines += '\n';
-    lines += FormatDiagnostic(error, file_name);
+    lines += error.column > 0 ? FormatDiagnostic(error, "rules") : Printable(error.message);
   }
   return Status::Error(EINVAL, std::move(lines));
 }

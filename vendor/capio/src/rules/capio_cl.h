@@ -23,28 +23,42 @@ struct ClDiagnostic {
 //   <file_name>: line 7, /IO_Graph/0/streaming/1/mode: "noupdate" is no mode; write "update" ...
 std::string FormatDiagnostic(const ClDiagnostic& diagnostic, std::string_view file_name);
 
+// The same for many, one a line.
+std::string FormatDiagnostics(const std::vector<ClDiagnostic>& diagnostics,
+                              std::string_view file_name);
+
+// What the names in a file are taken from.
+struct ClPlace {
+  std::string_view capio_dir;       // absolute
+  std::string_view resolve_prefix;  // relative entries; "" is CAPIO_DIR, a relative one is below it
+  std::string_view other_name;      // CAPIO_DIR by another absolute name (symbolic links), or ""
+};
+
 // Reads text and finds everything that is wrong with it at once.
-//  - capio_dir is CAPIO_DIR, absolute. Relative entries are taken from resolve_prefix, or from
-//  CAPIO_DIR if that is
-//    ""; a relative prefix is taken from CAPIO_DIR. Neither is treated as a pattern, and no file is
-//    looked at.
+//  - Neither CAPIO_DIR nor the resolve prefix is treated as a pattern, and no file is looked at.
 //  - An absolute entry outside CAPIO_DIR is left out with a warning (Workflow::warnings). A
-//  relative one that leaves
-//    it through ".." is an error.
+//    relative one that leaves it through ".." is an error.
 //  - A directory with n_files and neither on_termination nor on_file is committed when it holds
-//  that many entries,
-//    as with on_n_files. on_close without n_files means on_termination for a directory, with a
-//    warning: nobody ever closes a directory.
+//    that many entries, as with on_n_files. on_close without n_files means on_termination for a
+//    directory, with a warning: nobody ever closes a directory.
 // Fails with EINVAL; the Status then has one line per error, in the order of the file.
 Result<Workflow> ParseCapioCl(std::string_view text, std::string_view file_name,
-                              std::string_view capio_dir, std::string_view resolve_prefix);
+                              const ClPlace& place);
 
 // The same with the errors as data: *errors is empty exactly if the workflow is valid. Warnings are
-// in the workflow, with file_name. Fails itself only with EINVAL for a relative capio_dir and
-// ENOMEM.
+// in the workflow, with file_name. *configuration_line is where Workflow::configuration is given.
+// Fails itself only with EINVAL for a relative capio_dir and ENOMEM.
 Result<Workflow> ReadCapioCl(std::string_view text, std::string_view file_name,
-                             std::string_view capio_dir, std::string_view resolve_prefix,
-                             std::vector<ClDiagnostic>* errors);
+                             const ClPlace& place, std::vector<ClDiagnostic>* errors,
+                             int* configuration_line = nullptr);
+
+// Rules given one by one by a program: a JSON list of objects with the keys path (required),
+// committed, fire, close_count, directory_n_file_expected, is_directory, is_permanent, is_excluded,
+// producers, consumers and file_dependencies. null and, for numbers, 0 mean "not given"; committed
+// and fire take the spellings of the language. A rule without commit, fire and is_directory leaves
+// those of its path as they are. Cycles and ties are not looked for: they concern all rules of a
+// workflow, see MergeRules. EINVAL as above.
+Result<Workflow> ParseRules(std::string_view json, const ClPlace& place);
 
 }  // namespace capio
 

@@ -12,7 +12,7 @@
 #include <algorithm>
 
 #include "os/paths.h"
-#include "rules/capio_cl.h"
+#include "rules/load.h"
 #include "rules/rule_image.h"
 #include "store/apps.h"
 #include "store/probe.h"
@@ -35,22 +35,6 @@ static_assert(kPoolThreads <= kMovers);
 constexpr int kSweepMs = 1000;
 // How often clients that wait for write-back hear that it goes on.
 constexpr int kSignOfLifeMs = 1000;
-
-Result<std::string> ReadAll(const std::string& path) {
-  Fd fd(os().OpenAt(AT_FDCWD, path.c_str(), O_RDONLY, 0));
-  if (!fd.valid()) {
-    return Status::Error(-fd.get(),
-                         "cannot read the CAPIO-CL file '" + path + "': " + strerror(-fd.get()));
-  }
-  std::string text;
-  char buf[1 << 14];
-  for (;;) {
-    ssize_t n = os().Read(fd.get(), buf, sizeof buf);
-    if (n < 0) return Status::Error(static_cast<int>(-n));
-    if (n == 0) return text;
-    text.append(buf, static_cast<size_t>(n));
-  }
-}
 
 int64_t LingerNs() {
   const char* text = ::getenv("CAPIO_LINGER");
@@ -94,17 +78,20 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
     if (adopted.code() != ENOENT) return adopted.status();
     // An adopted store holds its rules; the file may have changed since.
     if (!options.config_path.empty() && (spec.flags & kHasConfig) == 0) {
-      auto text = ReadAll(options.config_path);
-      if (!text.ok()) return text.status();
-      auto parsed =
-          ParseCapioCl(*text, options.config_path, spec.capio_dir, options.resolve_prefix);
-      if (!parsed.ok()) return parsed.status();
-      workflow = parsed.take();
+      auto dir = AbsolutePath(options.capio_dir);
+      if (!dir.ok()) return dir.status();
+      auto loaded =
+          LoadCapioCl(options.config_path, {spec.capio_dir, options.resolve_prefix, *dir});
+      if (!loaded.ok()) return loaded.status();
+      if (!loaded->errors.empty()) {
+        return Status::Error(EINVAL, FormatDiagnostics(loaded->errors, options.config_path));
+      }
+      workflow = std::move(loaded->workflow);
       if (options.mem_only) {
         for (Entry& entry : workflow.entries) entry.storage = Storage::kMemory;
       }
       spec.rules = SerialiseRules(workflow);
-      spec.config_hash = HashString(*text);
+      spec.config_hash = HashString(loaded->text);
       spec.flags |= kHasConfig;
     }
     auto created = Store::Create(options.workflow, spec);
@@ -253,6 +240,12 @@ bool Server::Step(int timeout_ms) {
   if (int64_t now = os().MonotonicNs(); n == 0 || now - swept_ >= kSweepMs * INT64_C(1'000'000)) {
     swept_ = now;
     CheckAllSlots();
+  }
+  if (uint64_t version = store_->rules->version(); version != rules_seen_) {
+    rules_seen_ = version;
+    Log("rules were added to the workflow");
+    // Its adder does the same, unless it was killed before.
+    store_->ApplyRules([this](FileRecord* record) { Look(record); });
   }
   uint32_t flags = store_->segment->header().flags.load(std::memory_order_acquire);
   if ((flags & kRescan) != 0) {
@@ -644,8 +637,9 @@ bool Server::MayEnd() {
   for (uint32_t app = 0; app < kMaxApps; ++app) {
     const App& entry = header.apps[app];
     if (entry.state.load() != kAppNamed) continue;
-    // Without a CAPIO-CL file nobody is declared; but a step of which some have come is not over.
-    bool known = entry.declared.load() != 0 && (flags & kHasConfig) != 0;
+    // Declared by the CAPIO-CL file, or by rules added since. Nobody may be; but a step of which
+    // some have come is not over.
+    bool known = entry.declared.load() != 0;
     int32_t pid = 0;
     Standing standing = store_->judge->StandingOf(app, &pid);
     if (standing == Standing::kIncomplete || (known && standing == Standing::kNotStarted)) {

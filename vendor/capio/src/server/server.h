@@ -106,6 +106,7 @@ class Server {
   int closing_retry_ms_ = 0;            // when to ask again for the writers of closing_; 0: no need
   int64_t swept_ = 0;
   int64_t shown_life_ = 0;
+  uint64_t rules_seen_ = 0;         // the version that the records have been given
   std::vector<std::string> notes_;  // for the user, not yet delivered
   int64_t idle_since_ = 0;
   bool stop_requested_ = false;

@@ -14,7 +14,7 @@
 namespace capio {
 
 constexpr uint64_t kSegmentMagic = 0x31474553'4f495041;  // "APIOSEG1"
-constexpr uint32_t kLayoutVersion = 3;
+constexpr uint32_t kLayoutVersion = 4;
 constexpr uint32_t kMaxClients = 1024;  // slot 0 is the server's
 constexpr uint32_t kMaxApps = 256;
 constexpr uint32_t kFileBuckets = 1u << 15;
@@ -89,7 +89,7 @@ struct App {
   std::atomic<uint32_t> state;
   std::atomic<uint32_t> outcome;
   std::atomic<int32_t> failed_pid;
-  std::atomic<uint32_t> declared;  // named in the CAPIO-CL file
+  std::atomic<uint32_t> declared;  // named in the CAPIO-CL file, or by a rule added since
   std::atomic<uint64_t>
       key;  // hash of the name, never 0: claims the entry; the name itself is for people
   char name[kAppNameMax];
@@ -181,6 +181,16 @@ constexpr uint64_t kOneOpen = uint64_t{1} << 32;
 constexpr uint32_t OpensOf(uint64_t word) { return static_cast<uint32_t>(word >> 32); }
 constexpr uint32_t ClosesOf(uint64_t word) { return static_cast<uint32_t>(word); }
 
+// ---- rules ----
+// Rules added to a running workflow; a rule image (rules/rule_image.h) of `size` bytes follows.
+// Filled first, then linked by one CAS of Header::added_rules, which thereby is the version of the
+// rules, too. Never changed or removed.
+struct AddedRules {
+  uint64_t earlier;  // what was the newest before; 0: none
+  uint64_t number;   // from 1
+  uint64_t size;
+};
+
 // ---- the whole ----
 enum HeaderFlags : uint32_t {
   kHasConfig = 1,
@@ -206,6 +216,7 @@ struct Header {
   uint64_t rules;                    // offset and size of the rule image; 0: none
   uint64_t rules_size;
   uint64_t config_hash;
+  std::atomic<uint64_t> added_rules;   // newest AddedRules; 0: none
   std::atomic<uint32_t> fs_in_use;     // something is, or was, in the fs tree
   std::atomic<uint64_t> memory_limit;  // CAPIO_MEMORY_LIMIT in bytes; 0: none
   std::atomic<uint64_t> tree_bytes;    // what the memory tree takes, about: counted, then estimated

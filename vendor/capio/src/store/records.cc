@@ -90,11 +90,15 @@ Status Records::Rename(FileRecord* record, std::string_view name, const Rule& ru
   auto block = segment_->AllocateName(name);
   if (!block.ok()) return block.status();
   record->name.store(*block, std::memory_order_release);
-  record->close_count.store(rule.streaming.close_count, std::memory_order_relaxed);
-  record->rule.store(PackRule(rule), std::memory_order_release);
+  SetRule(record, rule);
   record->flags.fetch_or(FlagsOf(rule));
   if (rule.storage != Storage::kFs) record->flags.fetch_and(~uint32_t{kFileOnDisk});
   return Status::Ok();
+}
+
+void Records::SetRule(FileRecord* record, const Rule& rule) {
+  record->close_count.store(rule.streaming.close_count, std::memory_order_relaxed);
+  record->rule.store(PackRule(rule), std::memory_order_release);
 }
 
 std::string Records::NameOf(const FileRecord* record) const {

@@ -27,6 +27,8 @@ class Records {
                                    bool* created);
   // Gives the record another name and the rule that holds there.
   Status Rename(FileRecord* record, std::string_view name, const Rule& rule);
+  // Gives it another rule, but for the flag of permanent ones.
+  static void SetRule(FileRecord* record, const Rule& rule);
   std::string NameOf(const FileRecord* record) const;
   uint64_t OffsetOf(const FileRecord* record) const { return segment_->OffsetOf(record); }
   FileRecord* At(uint64_t offset) { return segment_->At<FileRecord>(offset); }

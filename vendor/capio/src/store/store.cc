@@ -5,11 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 
 #include "os/fork.h"
 #include "os/paths.h"
-#include "rules/rule_image.h"
+#include "rules/text.h"
 
 namespace capio {
 namespace {
@@ -153,13 +154,9 @@ Status Store::Assemble(std::unique_ptr<Segment> control) {
     return record == nullptr ? 0 : record->age.load(std::memory_order_relaxed);
   });
   judge = std::make_unique<Judge>(segment.get(), records.get(), locks.get(), layers.get());
-  if (header.rules != 0) {
-    if (!segment->Contains(header.rules, header.rules_size)) return Status::Error(EPROTO);
-    auto parsed =
-        ParseRuleImage(std::span(segment->At<std::byte>(header.rules), header.rules_size));
-    if (!parsed.ok()) return parsed.status();
-    rules = RuleSet(*parsed);
-  }
+  rules = std::make_unique<RuleChain>(segment.get(),
+                                      [this](std::string_view app) { return AppIndex(app); });
+  CAPIO_RETURN_IF_ERROR(rules->Open());
   if (os().Fstat(dir.get(), &dir_stat_) < 0) return Status::Error(ESTALE);
   return Status::Ok();
 }
@@ -347,6 +344,67 @@ Status Store::Remove() {
   // The last store of this user takes the common directory with it.
   (void)os().UnlinkAt(AT_FDCWD, base.c_str(), AT_REMOVEDIR);
   return status;
+}
+
+namespace {
+
+// The file that a record describes is still there under its name.
+bool StillThere(Layers* layers, const FileRecord* record, const std::string& name) {
+  struct stat st = {};
+  return layers->Find(name, &st, false).ok() && st.st_ino == record->ino &&
+         st.st_dev == record->dev;
+}
+
+std::string ClauseOf(const RuleSet& rules, const std::string& name) {
+  auto index = rules.StreamingEntry(name);
+  if (!index) return "no rule, so on_termination, update";
+  const Entry& entry = rules.workflow().entries[*index];
+  return "the rule for " + Quoted(entry.pattern) + ": " + DescribeStreaming(entry);
+}
+
+}  // namespace
+
+Status Store::AddRules(const Workflow& added, bool* changed) {
+  return rules->Add(
+      added,
+      [this](const RuleSet& before, const RuleSet& after) -> Status {
+        std::string lines;
+        size_t more = 0;
+        records->ForEach([&](FileRecord* record) {
+          const std::string name = records->NameOf(record);
+          const Rule old_rule = before.Match(name);
+          const Rule new_rule = after.Match(name);
+          const bool excluded = new_rule.excluded && !old_rule.excluded;
+          if (!excluded && old_rule.streaming == new_rule.streaming) return;
+          if (!StillThere(layers.get(), record, name)) return;
+          constexpr ptrdiff_t kMostLines = 8;
+          if (std::count(lines.begin(), lines.end(), '\n') + 1 >= kMostLines) {
+            ++more;
+            return;
+          }
+          lines += lines.empty() ? "" : "\n";
+          lines += Quoted(name) +
+                   (excluded ? " is in the store already and cannot be excluded any more"
+                             : " was made under (" + ClauseOf(before, name) +
+                                   "), which the new rule would change (" + ClauseOf(after, name) +
+                                   ")") +
+                   "; add the rule before the file is written";
+        });
+        if (more > 0) lines += "\nand " + std::to_string(more) + " more files";
+        return lines.empty() ? Status::Ok() : Status::Error(EBUSY, lines);
+      },
+      changed);
+}
+
+void Store::ApplyRules(const std::function<void(FileRecord*)>& permanent) {
+  const std::shared_ptr<const RuleSet> now = rules->Get();
+  records->ForEach([&](FileRecord* record) {
+    const Rule rule = now->Match(records->NameOf(record));
+    records->SetRule(record, rule);
+    if (rule.permanent && (record->flags.fetch_or(kFilePermanent) & kFilePermanent) == 0) {
+      permanent(record);
+    }
+  });
 }
 
 Result<uint32_t> Store::AppIndex(std::string_view name) {

@@ -12,6 +12,7 @@
 #ifndef CAPIO_STORE_STORE_H_
 #define CAPIO_STORE_STORE_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -21,6 +22,7 @@
 #include "store/layers.h"
 #include "store/locks.h"
 #include "store/records.h"
+#include "store/rule_chain.h"
 #include "store/segment.h"
 
 namespace capio {
@@ -66,7 +68,13 @@ class Store {
   Result<uint32_t> AppIndex(std::string_view name);
   [[nodiscard]] std::string AppName(uint32_t app) const;
   // The rule of a path, with the store's indices of its apps.
-  [[nodiscard]] Rule RuleOf(std::string_view relative) const { return rules.Match(relative); }
+  [[nodiscard]] Rule RuleOf(std::string_view relative) { return rules->Get()->Match(relative); }
+  // Adds rules, for all processes at once. EBUSY, naming both: they contradict rules that hold, or
+  // what was made under them. EINVAL: they form a cycle or a tie with others.
+  Status AddRules(const Workflow& added, bool* changed);
+  // Gives the records the rules in force, and calls `permanent` for each that has become a
+  // permanent one by that.
+  void ApplyRules(const std::function<void(FileRecord*)>& permanent);
   [[nodiscard]] bool HasConfig() const {
     return (segment->header().flags.load(std::memory_order_relaxed) & kHasConfig) != 0;
   }
@@ -84,7 +92,7 @@ class Store {
   std::unique_ptr<Judge> judge;
   std::unique_ptr<FsTree> fs;
   std::unique_ptr<Layers> layers;
-  RuleSet rules;
+  std::unique_ptr<RuleChain> rules;
   std::string set_aside;
 
  private:
