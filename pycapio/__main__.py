@@ -24,6 +24,7 @@ from pycapio import (
     PyCAPIOException,
     __version__,
     _runner,
+    children,
     context,
 )
 from pycapio.session import Session, SessionOptions
@@ -65,7 +66,8 @@ def _launch(argv: Sequence[str]) -> int:
     try:
         main_module = _runner.install(target, words[1:])
         try:
-            session = context.launch(_session_options(arguments))
+            children.disarm()
+            session = context.launch(_session_options(arguments), children=arguments.children)
         except PyCAPIOException as error:
             if error.errno == errno.EINVAL:
                 raise _UsageError(str(error)) from None
@@ -156,6 +158,13 @@ def _parser() -> _Parser:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="keep the messages of the server to its log (default)",
+    )
+    add(
+        "--children",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="intercept the Python programs that the script starts, too, as processes of the same "
+        "step (default)",
     )
     add(
         "--keep-server",

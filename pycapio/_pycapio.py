@@ -138,6 +138,7 @@ _FUNCTIONS: Final = (
     "capio_cl_options_init",
     "capio_close",
     "capio_expose",
+    "capio_is_input",
     "capio_last_error",
     "capio_lseek",
     "capio_mkdir",
@@ -335,6 +336,11 @@ def resolve(session: Handle, path: bytes, purpose: int, shown: Any) -> bytes | N
     if rc == UNMANAGED:
         return None
     raise os_error(rc, shown)
+
+
+def is_input(session: Handle, path: bytes) -> bool:
+    """Whether another app is declared to write the path, so that a call about it may wait."""
+    return bool(_library().capio_is_input(session, path, len(path)) == 1)
 
 
 def open_file(

@@ -10,6 +10,7 @@ from functools import wraps
 from types import CodeType, TracebackType
 from typing import Any, Final, TypeVar, cast
 
+from pycapio import children as _children
 from pycapio import session as _session
 from pycapio._pycapio import CAPIO_DEFAULT_APP_NAME, CAPIO_DEFAULT_WORKFLOW_NAME
 from pycapio.proxies.table import patcher
@@ -36,16 +37,20 @@ def session_of(options: SessionOptions) -> Session:
         return session
 
 
-def launch(options: SessionOptions) -> Session:
+def launch(options: SessionOptions, *, children: bool = False) -> Session:
     """Attaches and patches for the rest of the process: what the launcher does.
 
+    children: the Pythons that this process starts are intercepted, too.
     Raises PyCAPIOException; its errno is EINVAL for a CAPIO-CL file with errors.
     """
     session = session_of(options)
     _session.start_using(session)
     _session.set_entered((session,))
+    gates = _children.gated(patcher.replacements) if children else ()
     patcher.acquire()
     patcher.pin()
+    if children:
+        _children.export(session, gates)
     return session
 
 
@@ -146,6 +151,7 @@ class CapioContext:
         except BaseException:
             _session.stop_using(session)
             raise
+        _children.hook()
         _session.set_entered((*_session.entered(), session))
         return self
 
@@ -162,6 +168,7 @@ class CapioContext:
                 del stack[index]
                 break
         _session.set_entered(tuple(stack))
+        _children.unhook()
         patcher.release()
         if error is not None and not isinstance(error, GeneratorExit):
             session.fail_abandoned()
@@ -189,12 +196,14 @@ class CapioContext:
         may be resumed in another context than the one it was suspended in."""
         session = self.session
         patcher.acquire()
+        _children.hook()
         before = _session.entered()
         _session.set_entered((*before, session))
         try:
             yield
         finally:
             _session.set_entered(before)
+            _children.unhook()
             patcher.release()
 
     def _drive(self, steps: Any) -> Generator[Any, Any, Any]:

@@ -190,6 +190,11 @@ class Patcher:
         _patchers.add(self)
 
     @property
+    def replacements(self) -> tuple[Replacement, ...]:
+        """What it replaces."""
+        return self._replacements
+
+    @property
     def active(self) -> bool:
         """Whether the proxies are in place."""
         return self._active

@@ -102,6 +102,8 @@ class Session:
             self._roots = tuple({capio_dir, self.real_dir})
             self._byte_roots = tuple(os.fsencode(root) for root in self._roots)
         _sessions.add(self)
+        if "multiprocessing.util" in sys.modules and _worker_flag():
+            _register_worker_goodbye(self)
 
     @property
     def app_name(self) -> str:
@@ -174,6 +176,11 @@ class Session:
         """The announced clean end does not come: the process goes on."""
         if self.handle is not None:
             _pycapio.take_back_goodbye(self.handle)
+
+    def goodbye_child(self, pid: int) -> None:
+        """Announces that this process is about to end a child of its own: no death of the step."""
+        if self.handle is not None:
+            _pycapio.goodbye_child(self.handle, pid)
 
     def fail_abandoned(self) -> None:
         """Fails the files that were left by an exception."""
@@ -476,6 +483,15 @@ def open_descriptor(
         status = os.fstat(fd)
         session.descriptors[fd] = OpenDescriptor(handle, status.st_dev, status.st_ino)
     return fd
+
+
+def expose_descriptor(fd: int) -> None:
+    """Says that a child gets the descriptor: a reader's file is waited for until it is complete,
+    and a writer's is complete only when the child, too, has closed it."""
+    for session in list(_sessions):
+        found = session.descriptors.get(fd)
+        if found is not None:
+            _pycapio.file_expose(found.handle, None)
 
 
 def take_descriptor(fd: int) -> tuple[Session, Any] | None:

@@ -17,9 +17,6 @@ _open = builtins.open
 _os_open = os.open
 _os_close = os.close
 _os_exit = os._exit
-_os_access = os.access
-_os_execv = os.execv
-_os_execve = os.execve
 
 
 @proxy_for(_open, module="builtins")
@@ -80,29 +77,3 @@ def exit_proxy(status: int) -> None:
     # No exit handler will run: this is the last chance to say how the process ends.
     _session.goodbye_all(bad=status != 0)
     _os_exit(status)
-
-
-def _before_exec(path: Any) -> None:
-    # The program that comes next knows nothing of this session: the step ends here, and well. But
-    # not if there is no such program; execvp asks for many.
-    if isinstance(path, int) or _os_access(path, os.X_OK):
-        _session.goodbye_all(bad=False)
-
-
-# The other functions of the family call these two.
-@proxy_for(_os_execv, module="os")
-def execv_proxy(path: Any, argv: Any, /) -> None:
-    _before_exec(path)
-    try:
-        _os_execv(path, argv)
-    finally:
-        _session.take_back_goodbyes()
-
-
-@proxy_for(_os_execve, module="os")
-def execve_proxy(path: Any, argv: Any, env: Any) -> None:
-    _before_exec(path)
-    try:
-        _os_execve(path, argv, env)
-    finally:
-        _session.take_back_goodbyes()

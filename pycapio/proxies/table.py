@@ -5,6 +5,7 @@ A function that only needs its path translated has no code of its own: it is a r
 
 from __future__ import annotations
 
+import _posixsubprocess
 import builtins
 import genericpath
 import io
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from pycapio._pycapio import FOR_CHANGE, FOR_EXISTENCE, NOFOLLOW
 from pycapio.patching import Patcher, Replacement
-from pycapio.proxies import names, opening, queries
+from pycapio.proxies import names, opening, queries, spawning
 from pycapio.scandir import DirEntry
 
 # (name in os, purpose, takes follow_symlinks, errors show the path)
@@ -38,8 +39,18 @@ _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
     (os, "open", opening.os_open_proxy),
     (os, "close", opening.os_close_proxy),
     (os, "_exit", opening.exit_proxy),
-    (os, "execv", opening.execv_proxy),
-    (os, "execve", opening.execve_proxy),
+    (os, "execv", spawning.execv_proxy),
+    (os, "execve", spawning.execve_proxy),
+    (os, "kill", spawning.kill_proxy),
+    (os, "posix_spawn", spawning.posix_spawn_proxy),
+    (os, "posix_spawnp", spawning.posix_spawnp_proxy),
+    (os, "system", spawning.system_proxy),
+    (os, "wait", spawning.wait_proxy),
+    (os, "wait3", spawning.wait3_proxy),
+    (os, "wait4", spawning.wait4_proxy),
+    (os, "waitid", spawning.waitid_proxy),
+    (os, "waitpid", spawning.waitpid_proxy),
+    (_posixsubprocess, "fork_exec", spawning.fork_exec_proxy),
     (os, "mkdir", names.mkdir_proxy),
     (os, "makedirs", names.makedirs_proxy),
     (os, "scandir", names.scandir_proxy),
@@ -86,4 +97,4 @@ def _replacements() -> list[Replacement]:
     return rows
 
 
-patcher: Final = Patcher(_replacements(), exclude=("pycapio",))
+patcher: Final = Patcher(_replacements(), exclude=("pycapio", "_pycapio_gates"))

@@ -34,7 +34,7 @@ class RecordingSession:
 
 def run() -> NoReturn:
     path = sys.argv.pop(1)
-    pycapio.context.launch = lambda options: RecordingSession(path, options)  # type: ignore
+    pycapio.context.launch = lambda options, children: RecordingSession(path, options)  # type: ignore
     sys.exit(main())
 
 

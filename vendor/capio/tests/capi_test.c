@@ -155,6 +155,8 @@ static void test_one_session(void) {
 
   CHECK(capio_is_managed(session, path, strlen(path)) == 1);
   CHECK(capio_is_managed(session, "/etc/passwd", 11) == 0);
+  CHECK(capio_is_input(session, path, strlen(path)) == 0);
+  CHECK(capio_is_input(session, "/etc/passwd", 11) == 0);
   CHECK(capio_open(session, "/etc/passwd", 11, O_RDONLY, 0, &file) == CAPIO_UNMANAGED);
 
   /* Real input needs no watching. */

@@ -107,7 +107,8 @@ CAPIO_EXPORT int capio_session_open(const capio_session_options *options, capio_
  * May be called again; BAD is final. Never blocks. */
 CAPIO_EXPORT int capio_session_goodbye(capio_session *session, int outcome);
 /* Announces how a child process of this one, with process id pid as seen here, is about to be ended by us
- * (a pool that terminates its workers): its end then is no death. Never blocks. */
+ * (a pool that terminates its workers): its end then is no death of the step. What it has closed is good, what it
+ * has open fails. Never blocks. */
 CAPIO_EXPORT int capio_session_goodbye_child(capio_session *session, int64_t pid);
 /* Fails every file this session left by an exception (CAPIO_CLOSE_ABANDONED). Never blocks. */
 CAPIO_EXPORT int capio_session_fail_abandoned(capio_session *session);
@@ -180,6 +181,9 @@ CAPIO_EXPORT int capio_resolve(capio_session *session, const char *path, size_t 
                                size_t cap);
 /* 1 if the path is CAPIO's (inside CAPIO_DIR and not excluded), else 0. Touches no file. */
 CAPIO_EXPORT int capio_is_managed(capio_session *session, const char *path, size_t len);
+/* 1 if other apps, and not this one, are declared to write the path: a call about it may wait. Else 0. Touches no
+ * file, never waits. */
+CAPIO_EXPORT int capio_is_input(capio_session *session, const char *path, size_t len);
 
 typedef struct capio_stat_t {
   size_t struct_size; /* set by capio_stat_init */

@@ -322,6 +322,16 @@ int capio_is_managed(capio_session* session, const char* path, size_t len) {
   });
 }
 
+int capio_is_input(capio_session* session, const char* path, size_t len) {
+  return GuardInt([&]() -> Result<int64_t> {
+    auto relative = session->impl->Relative({path, len});
+    if (!relative.ok()) return int64_t{0};
+    auto rule = session->impl->RuleOf(*relative);
+    bool input = !rule->excluded && rule->declared() && !session->impl->DeclaredProducer(*rule);
+    return int64_t{input ? 1 : 0};
+  });
+}
+
 void capio_stat_init(capio_stat_t* st) {
   *st = capio_stat_t{};
   st->struct_size = sizeof *st;

@@ -410,7 +410,8 @@ void Session::GoodbyeChild(int64_t pid) {
     Client& client = header.clients[slot];
     if (client.state.load(std::memory_order_acquire) == kSlotAttached && client.pid.load() == pid &&
         client.app.load() == app_) {
-      client.flags.fetch_or(kClientClean);
+      // No death of the step; what it has open fails all the same, for it may be half written.
+      client.flags.fetch_and(~uint32_t{kClientRoot});
     }
   }
 }

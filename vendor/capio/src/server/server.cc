@@ -14,6 +14,7 @@
 #include "os/paths.h"
 #include "rules/load.h"
 #include "rules/rule_image.h"
+#include "server/links.h"
 #include "store/apps.h"
 #include "store/probe.h"
 #include "store/waits.h"
@@ -103,6 +104,8 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
       (*created)->segment->header().apps[*index].declared.store(1);
     }
     (*created)->segment->header().server_pid.store(::getpid());
+    // What an earlier run left behind that ended by the machine's end.
+    RemoveLeftLinks((*created)->real.get(), options.workflow);
     Status published = (*created)->Publish();
     if (published.code() == EEXIST) continue;
     CAPIO_RETURN_IF_ERROR(published);
@@ -766,6 +769,7 @@ void Server::Finish() {
     notes_.clear();
   }
   Log("ends after writing " + std::to_string(written_files_) + " files to CAPIO_DIR");
+  RemoveLeftLinks(store_->real.get(), store_->workflow);
   Status removed = store_->Remove();
   if (removed.code() == EBUSY) {
     // Somebody attached at the last moment.

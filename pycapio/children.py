@@ -1,0 +1,255 @@
+"""Child processes that are Python: how they come to be clients of the step that started them.
+
+Children by fork inherit all they need. A Python that a launcher run starts finds the sitecustomize
+of ``pycapio._site`` through PYTHONPATH (see there). A ``multiprocessing`` child by spawn or
+forkserver of a CapioContext function is told by its own Process object.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any, Final
+
+from pycapio import session as _session
+from pycapio.patching import proxy_for
+from pycapio.session import Session, SessionOptions
+
+SITE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")
+
+_GATED_MODULES: Final = ("builtins", "genericpath", "io", "os", "posixpath", "_posixsubprocess")
+# Functions that come to a CAPIO file only by a descriptor or a directory that another one gave.
+_NEED_NO_GATE: Final = frozenset(
+    "_exit abort copy_file_range fork forkpty getcwd getcwdb kill killpg splice wait wait3".split()
+)
+_DESCRIPTOR_FIRST: Final = ("fd", "pid", "out_fd", "in_fd", "idtype", "fd_low")
+
+
+# ---- what a child Python is given ---------------------------------------------------------------
+
+_inherited: dict[bytes, bytes] = {}
+_python_path: bytes | None = None  # what the script sees of PYTHONPATH
+
+
+def export(session: Session, gates: Iterable[str]) -> None:
+    """From now on the Pythons that this process starts are clients of the session's app.
+
+    gates: the functions ("os.stat") by which they may first touch CAPIO_DIR. ``os.environ`` stays
+    as it is: only what children are given changes.
+    """
+    import json
+
+    global _python_path
+    options = json.dumps(session.options._asdict())
+    _inherited.update(
+        {
+            b"CAPIO_DIR": os.fsencode(session.options.capio_dir),
+            b"CAPIO_CHILDREN": options.encode(),
+            b"CAPIO_CHILDREN_GATES": " ".join(gates).encode(),
+        }
+    )
+    _python_path = os.environb.get(b"PYTHONPATH")
+    for name, value in _with_ours({b"PYTHONPATH": _python_path or b""}).items():
+        os.putenv(name, value)
+
+
+def exporting() -> bool:
+    """Whether child Pythons are intercepted."""
+    return bool(_inherited)
+
+
+def _with_ours(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    path = environment.get(b"PYTHONPATH", b"")
+    ours = os.fsencode(SITE)
+    if ours not in path.split(b":"):
+        path = ours + b":" + path if path else ours
+    return {**environment, **_inherited, b"PYTHONPATH": path}
+
+
+def environment_list(entries: Any) -> Any:
+    """The environment for a child, as fork_exec takes it: None, or a list of b"NAME=value"."""
+    if not _inherited:
+        return entries
+    if entries is None:
+        if os.environb.get(b"PYTHONPATH") == _python_path:
+            return None  # the process's own, where export() has put what is ours
+        return [b"%b=%b" % pair for pair in _with_ours(dict(os.environb)).items()]
+    if not isinstance(entries, (list, tuple)) or not all(isinstance(e, bytes) for e in entries):
+        return entries
+    given = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry[1:])
+    return [b"%b=%b" % pair for pair in _with_ours(given).items()]
+
+
+def environment_mapping(mapping: Any) -> Any:
+    """The environment for a child, as execve and posix_spawn take it."""
+    if not _inherited:
+        return mapping
+    try:
+        given = {os.fsencode(name): os.fsencode(value) for name, value in mapping.items()}
+    except (AttributeError, TypeError, ValueError):  # the original says what is wrong
+        return mapping
+    return _with_ours(given)
+
+
+def gated(replacements: Iterable[Any]) -> list[str]:
+    """Those of the patched functions that need a gate in a child."""
+    names = []
+    for row in replacements:
+        original = getattr(row.owner, row.name, None)
+        if (
+            isinstance(row.owner, ModuleType)
+            and row.owner.__name__ in _GATED_MODULES
+            and row.name not in _NEED_NO_GATE
+            and callable(original)
+            and not isinstance(original, type)
+            and not _first_argument(original).startswith(_DESCRIPTOR_FIRST)
+        ):
+            names.append(f"{row.owner.__name__}.{row.name}")
+    return names
+
+
+def _first_argument(function: Any) -> str:
+    signature: str = getattr(function, "__text_signature__", None) or ""
+    return signature.removeprefix("($module, ").removeprefix("/, ")
+
+
+def enter(options: str) -> None:
+    """In a child: attaches and patches, as the launcher that started it has.
+
+    options: what export() has written. Raises PyCAPIOException.
+    """
+    import json
+
+    from pycapio import context
+
+    known = {
+        name: value for name, value in json.loads(options).items() if name in SessionOptions._fields
+    }
+    context.launch(SessionOptions(**known), children=True)
+
+
+def disarm() -> None:
+    """For a launcher that is itself a child of a launcher run: it is a step of its own."""
+    gates = sys.modules.get("_pycapio_gates")
+    if gates is not None:
+        gates.disarm()
+    for name in ("CAPIO_CHILDREN", "CAPIO_CHILDREN_GATES"):
+        os.environ.pop(name, None)
+    _inherited.clear()
+
+
+# ---- multiprocessing: children of a CapioContext function ----------------------------------------
+
+
+class _Inheritance:
+    """Travels with a Process object; unpickled in the child, it makes that a client."""
+
+    def __init__(self, sessions: tuple[SessionOptions, ...]) -> None:
+        self.sessions = sessions
+
+    def __reduce__(self) -> Any:
+        return _inherit, (self.sessions,)
+
+
+def _inherit(sessions: tuple[SessionOptions, ...]) -> None:
+    from pycapio import context
+
+    for options in sessions:
+        context.launch(options, children=False)
+    entered = tuple(context.session_of(options) for options in sessions)
+    _session.set_entered(entered)
+    hook()
+
+
+_PROCESS_MODULE: Final = "multiprocessing.process"
+_start: Callable[[Any], None] | None = None
+_start_proxy: Callable[[Any], None] | None = None
+
+
+def _hook(module: ModuleType) -> None:
+    global _start, _start_proxy
+    kind: Any = module.BaseProcess
+    if kind.start is _start_proxy:
+        return
+    original: Callable[[Any], None] = kind.start
+
+    @proxy_for(original)
+    def start(self: Any) -> None:
+        sessions = tuple(s.options for s in _session.current() if s.handle is not None)
+        if not sessions or exporting():
+            return original(self)
+        self._pycapio = _Inheritance(sessions)
+        try:
+            original(self)
+        finally:
+            del self._pycapio
+
+    _start, _start_proxy = original, start
+    kind.start = start
+
+
+class _Finder:
+    """Sees that multiprocessing.process is imported while a context is in use."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != _PROCESS_MODULE:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        loader: Any = None if spec is None else spec.loader
+        if spec is not None and loader is not None:
+            execute = loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                del loader.exec_module
+                execute(module)
+                if _Finder in sys.meta_path:
+                    _hook(module)
+
+            loader.exec_module = exec_module
+        return spec
+
+
+_hook_users = 0
+_hook_lock = threading.RLock()
+
+
+def hook() -> None:
+    """Processes started from now on inherit the sessions in use. Counts its users."""
+    global _hook_users
+    with _hook_lock:
+        _hook_users += 1
+        if _hook_users > 1:
+            return
+        module = sys.modules.get(_PROCESS_MODULE)
+        if module is not None and hasattr(module, "BaseProcess"):
+            _hook(module)
+        else:
+            sys.meta_path.insert(0, _Finder)
+
+
+def unhook() -> None:
+    """The last user gives back what hook() has replaced."""
+    global _hook_users
+    with _hook_lock:
+        _hook_users -= 1
+        if _hook_users > 0:
+            return
+        if _Finder in sys.meta_path:
+            sys.meta_path.remove(_Finder)
+        module: Any = sys.modules.get(_PROCESS_MODULE)
+        if module is not None and _start_proxy is not None:
+            if vars(module.BaseProcess).get("start") is _start_proxy:
+                module.BaseProcess.start = _start
+
+
+def _after_fork_in_child() -> None:
+    global _hook_lock
+    _hook_lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
