@@ -119,7 +119,7 @@ def test_installed_package_imports_and_loads_the_library(installation: Installat
 
 
 def test_commands_are_installed(installation: Installation) -> None:
-    for command in ("pycapio", "capio_server"):
+    for command in ("pycapio", "pycapio-cl", "capio_server"):
         printed = run(installation.path / "bin" / command, "--version", cwd=installation.path)
         assert version() in printed
 

@@ -669,7 +669,7 @@ class ClReader {
           AddListed(file, at, &dependencies);
         }
         dependency_failed = errors_->size() > errors_before;
-      } else if ((rule == "on_n_files") || (rule == "n_files" && has_argument)) {
+      } else if (rule == "on_n_files" || rule == "n_files") {
         streaming.commit = CommitRule::kOnNFiles;
         if (!clause->is_directory) {
           Error(committed->line, at,
@@ -685,13 +685,12 @@ class ClReader {
       } else {
         Words words = {"on_close", "on_termination", "on_file"};
         if (clause->is_directory) words.push_back("on_n_files");
-        Error(
-            committed->line, at,
-            "found " + Quoted(value) + "; write " + AllowedCommits(clause->is_directory) +
-                (rule == "n_files" ? " (did you mean \"on_n_files\"?)" : Suggestion(rule, words)));
+        Error(committed->line, at,
+              "found " + Quoted(value) + "; write " + AllowedCommits(clause->is_directory) +
+                  Suggestion(rule, words));
       }
     }
-    ReadNFiles(node, pointer, needs_n_files, committed == nullptr, clause);
+    ReadNFiles(node, pointer, needs_n_files ? committed : nullptr, committed == nullptr, clause);
     ReadDependencies(node, pointer, on_file, dependency_failed, std::move(dependencies), clause);
 
     if (clause->is_directory && streaming.commit == CommitRule::kOnClose) {
@@ -713,16 +712,18 @@ class ClReader {
     return text + "or \"on_file\" with \"file_deps\"";
   }
 
-  void ReadNFiles(const Node& node, const std::string& pointer, bool needed, bool no_rule,
+  // needed_by: the rule that cannot do without, or null.
+  void ReadNFiles(const Node& node, const std::string& pointer, const Node* needed_by, bool no_rule,
                   Clause* clause) {
     Streaming& streaming = clause->streaming;
     const Node* count = Find(node, "n_files");
     const std::string at = pointer + "/n_files";
     if (count == nullptr) {
-      if (needed) {
+      if (needed_by != nullptr) {
         Error(node.line, pointer,
-              "\"on_n_files\" without \"n_files\"; add the number of entries expected, "
-              "\"n_files\": N");
+              "\"committed\": " + Quoted(needed_by->text) +
+                  " without \"n_files\"; add the number of entries expected, "
+                  "\"n_files\": N");
       }
       return;
     }

@@ -98,7 +98,8 @@ std::string CommitText(const Streaming& streaming) {
     case CommitRule::kOnTermination:
       return "on_termination";
     case CommitRule::kOnClose:
-      return "on_close:" + std::to_string(streaming.close_count);
+      return streaming.close_count == 1 ? "on_close"
+                                        : "on_close:" + std::to_string(streaming.close_count);
     case CommitRule::kOnFile:
       return "on_file";
     case CommitRule::kOnNFiles:
