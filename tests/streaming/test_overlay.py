@@ -332,3 +332,31 @@ def test_store_on_tmpfs(capio: Workflow, tmpfs: Path) -> None:
     assert capio.wait_for_server_end()
     assert not list(tmpfs.iterdir())
     assert (capio.dir / "b").read_text() == "b"
+
+
+def test_excluded_files_in_directories_of_the_store(capio: Workflow) -> None:
+    """What a program may write beside its outputs it may also write into a directory it has made."""
+    capio.config(
+        [{"name": "producer", "input_stream": [], "output_stream": ["d/*"]}],
+        permanent=["d/*"],
+        exclude=["*.tmp", "*.dir"],
+    )
+    capio.run(
+        "producer",
+        """
+        import os
+        os.makedirs("d/e", mode=0o750)
+        with open("d/e/a.tmp", "w") as f:
+            f.write("a")
+        os.rename("d/e/a.tmp", "d/a")
+        with open("d/b", "w") as f:
+            f.write("b")
+        os.mkdir("d/e/f.dir")
+        os.rename("d/b", "d/e/b.tmp")
+        assert sorted(os.listdir("d/e")) == ["b.tmp", "f.dir"]
+        """,
+    )
+    assert (capio.dir / "d/a").read_text() == "a"
+    assert (capio.dir / "d/e/b.tmp").read_text() == "b"
+    assert (capio.dir / "d/e/f.dir").is_dir()
+    assert (capio.dir / "d/e").stat().st_mode & 0o777 == 0o750

@@ -416,6 +416,8 @@ int capio_rename(capio_session* session, const char* from, size_t from_len, cons
       if (relative.ok() && !session->impl->RuleOf(*relative)->excluded) {
         ends[i].managed = true;
         ends[i].relative = relative.take();
+      } else if (relative.ok() && i == 1) {
+        session->impl->store().layers->MakeRealParents(*relative);
       }
     }
     if (!ends[0].managed && !ends[1].managed) return Status::Error(CAPIO_UNMANAGED);

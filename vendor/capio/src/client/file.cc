@@ -85,7 +85,10 @@ Result<int> File::Open(const std::shared_ptr<Session>& session, const std::strin
                        int flags, mode_t mode, std::unique_ptr<File>* out) {
   out->reset();
   CAPIO_RETURN_IF_ERROR(session->Ensure());
-  if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
+  if (session->RuleOf(relative)->excluded) {
+    if ((flags & O_CREAT) != 0) session->store().layers->MakeRealParents(relative);
+    return Status::Error(CAPIO_UNMANAGED);
+  }
   bool writing = (flags & O_ACCMODE) != O_RDONLY || (flags & (O_TRUNC | O_CREAT)) != 0;
   if ((flags & O_PATH) != 0 || (flags & O_TMPFILE) == O_TMPFILE) writing = false;
   return writing ? OpenForWriting(session, relative, flags, mode, out)
@@ -122,6 +125,8 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
       }
       if (!fd.valid()) return real.release();
     }
+    // A file without a name is nobody else's.
+    if ((flags & O_TMPFILE) == O_TMPFILE) return fd.release();
     struct stat st = {};
     if (int error = os().Fstat(fd.get(), &st); error < 0) return Status::Error(-error);
     if (!S_ISREG(st.st_mode)) return fd.release();

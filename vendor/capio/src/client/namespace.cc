@@ -136,7 +136,10 @@ Status StatPath(Session* session, const std::string& relative, bool follow, stru
 
 Status MakeDirectory(Session* session, const std::string& relative, mode_t mode) {
   CAPIO_RETURN_IF_ERROR(session->Ensure());
-  if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
+  if (session->RuleOf(relative)->excluded) {
+    session->store().layers->MakeRealParents(relative);
+    return Status::Error(CAPIO_UNMANAGED);
+  }
   if (relative.empty()) return Status::Error(EEXIST);
   CAPIO_RETURN_IF_ERROR(session->store().layers->Mkdir(relative, mode));
   session->NoticePath(relative);

@@ -149,6 +149,18 @@ Status Layers::MakeParents(Layer layer, const std::string& path) {
   return Status::Ok();
 }
 
+void Layers::MakeRealParents(const std::string& path) {
+  std::string parent(ParentOf(path));
+  struct stat st = {};
+  if (parent.empty() || os().FstatAt(real_, parent.c_str(), &st, 0) == 0) return;
+  if (!InStore(parent, &st) || !S_ISDIR(st.st_mode)) return;
+  MakeRealParents(parent);
+  if (os().MkdirAt(real_, parent.c_str(), 0700) < 0) return;
+  // The mode of the one in the store, which the umask must not narrow.
+  Fd made(os().OpenAt(real_, parent.c_str(), O_RDONLY | O_DIRECTORY, 0));
+  if (made.valid()) (void)os().Fchmod(made.get(), st.st_mode & 07777);
+}
+
 Result<Fd> Layers::ScratchCopy(int from_dir, const std::string& from, Layer to, int flags,
                                bool content, std::string* name) {
   Fd source(os().OpenAt(from_dir, from.c_str(), content ? O_RDONLY : O_PATH, 0));

@@ -59,6 +59,9 @@ class Layers {
   // fs tree that tree itself, too.
   Status MakeParents(Layer layer, const std::string& path);
   Status MakeParents(const std::string& path) { return MakeParents(Layer::kTree, path); }
+  // The other way round, for a path that is excluded: what goes there goes to the real directory.
+  // Leaves errors to the call that follows.
+  void MakeRealParents(const std::string& path);
   // Brings a real file into the store, with its bytes, mode and times. Somebody else's copy counts
   // as success.
   Status CopyUp(const std::string& path, Layer to = Layer::kTree);
