@@ -335,7 +335,7 @@ def test_store_on_tmpfs(capio: Workflow, tmpfs: Path) -> None:
 
 
 def test_excluded_files_in_directories_of_the_store(capio: Workflow) -> None:
-    """What a program may write beside its outputs it may also write into a directory it has made."""
+    """A program may write them into a directory it has made."""
     capio.config(
         [{"name": "producer", "input_stream": [], "output_stream": ["d/*"]}],
         permanent=["d/*"],
