@@ -65,6 +65,9 @@ def test_kill_at_random_points(capio: Workflow) -> None:
     names = [f"f{i}" for i in range(rounds)]
     capio.pair(["f*"], committed="on_close", mode="no_update")
     source = random.Random(20261123)
+    # One that lives: else the step would have ended between two of them.
+    lives = capio.step("producer", "print('up', flush=True)\ninput()\n")
+    lives.expect("up")
     consumer = capio.step(
         "consumer",
         f"""
@@ -106,6 +109,8 @@ def test_kill_at_random_points(capio: Workflow) -> None:
             assert result == "EOWNERDEAD"
     consumer.finish()
     assert whole < rounds
+    lives.send()
+    lives.finish()
 
 
 def test_unbuffered_read_is_not_short_on_failure(capio: Workflow) -> None:

@@ -106,6 +106,10 @@ class FaultyOs : public Os {
     CAPIO_FAULT("fsync");
     return Os::Fsync(fd);
   }
+  int Flock(int fd, int operation) override {
+    CAPIO_FAULT("flock");
+    return Os::Flock(fd, operation);
+  }
   int Syncfs(int fd) override {
     CAPIO_FAULT("syncfs");
     return Os::Syncfs(fd);

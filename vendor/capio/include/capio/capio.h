@@ -96,7 +96,8 @@ CAPIO_EXPORT void capio_session_options_init(capio_session_options *options);
  * Errors: -ENOTDIR/-ENOENT capio_dir; -EINVAL names, CAPIO_APP_PROCS or the CAPIO-CL file (the sentence holds its errors);
  * -ETIMEDOUT the server was not ready in time; -ENOENT the server was not found; -EBUSY another CAPIO_DIR or
  * CAPIO-CL file is in use for this workflow name; -EAGAIN no free client slot; -EPERM the store belongs to
- * somebody else; -ENOSPC no room in the store. */
+ * somebody else; -ENOSPC no room in the store; -EADDRINUSE another store, which this process does not see,
+ * serves the workflow on the same CAPIO_DIR (the sentence names both). */
 CAPIO_EXPORT int capio_session_open(const capio_session_options *options, capio_session **out);
 
 #define CAPIO_END_CLEAN 0      /* the step did its work */

@@ -122,7 +122,6 @@ Status LaunchServer(const ServerLaunch& launch) {
   }
   if (launch.silent) words.push_back("--silent");
   if (launch.persist) words.push_back("--persist");
-  if (launch.resume) words.push_back("--resume");
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);

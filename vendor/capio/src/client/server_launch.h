@@ -18,7 +18,6 @@ struct ServerLaunch {
   uint32_t await_ms = 2000;
   bool silent = false;
   bool persist = false;
-  bool resume = false;
 };
 
 // Returns once a server serves the workflow: the one started, or another that was faster.

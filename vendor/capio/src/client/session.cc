@@ -174,7 +174,6 @@ Status Session::StartServer() const {
   launch.await_ms = config_.await_server_ms;
   launch.silent = (config_.flags & CAPIO_SESSION_SILENT) != 0;
   launch.persist = (config_.flags & CAPIO_SESSION_PERSIST) != 0;
-  launch.resume = (config_.flags & CAPIO_SESSION_RESUME) != 0;
   return LaunchServer(launch);
 }
 
@@ -183,13 +182,14 @@ Status Session::Connect() {
   int64_t deadline = os().MonotonicNs() + int64_t{config_.await_server_ms} * 1'000'000;
   for (;;) {
     auto store = Store::Open(config_.workflow);
-    if (!store.ok() && store.code() != ENOENT) return store.status();
+    // One that nobody serves may be an earlier run's: that is for a server to find out.
+    if (!store.ok() && store.code() != ENOENT && store.code() != ENXIO) return store.status();
     bool closing = false;
     if (store.ok()) {
       store_ = store.take();
-      CAPIO_RETURN_IF_ERROR(CheckSameWorkflow());
       closing = store_->segment->header().phase.load() != kPhaseRunning;
       if (!closing && store_->Served()) {
+        CAPIO_RETURN_IF_ERROR(CheckSameWorkflow());
         Status s = AttachOnce();
         if (s.ok()) {
           SayHello();
@@ -308,10 +308,10 @@ Status Session::AttachOnce() {
       return Status::Error(ESTALE);
     }
     header.apps[app_].outcome.store(kAppStarted, std::memory_order_release);
+    header.alive_ns.store(os().RealtimeNs(), std::memory_order_relaxed);
     uint32_t set = 0;
     if ((config_.flags & CAPIO_SESSION_TEARDOWN) != 0) set |= kTeardown;
     if ((config_.flags & CAPIO_SESSION_PERSIST) != 0) set |= kPersistAll;
-    if ((config_.flags & CAPIO_SESSION_RESUME) != 0) set |= kResume;
     if (set != 0) header.flags.fetch_or(set);
     return Status::Ok();
   }
@@ -442,6 +442,7 @@ void Session::Finish() {
     ForkGuard guard(mutex_);
     for (auto& [record, cell] : cells_) mine.push_back(store_->records->At(cell->record));
   }
+  store_->segment->header().alive_ns.store(os().RealtimeNs(), std::memory_order_relaxed);
   store_->locks->Drop(slot_);
   // What our end commits we seal ourselves: nobody has to wait for a busy server.
   for (FileRecord* record : mine) {
@@ -631,7 +632,9 @@ bool Session::Produces(const Rule& rule, const FileRecord* record) {
 
 bool Session::RealCounts(const struct stat& st, const std::string& relative) const {
   const Header& header = store_->segment->header();
-  if ((header.flags.load() & kResume) != 0) return true;
+  if ((config_.flags & CAPIO_SESSION_RESUME) != 0 || (header.flags.load() & kResume) != 0) {
+    return true;
+  }
   int64_t changed = st.st_mtim.tv_sec * INT64_C(1'000'000'000) + st.st_mtim.tv_nsec;
   if (header.fs_in_use.load(std::memory_order_acquire) != 0) {
     // It may be the store's own file, which came here by a rename or was copied with its times.
@@ -899,8 +902,12 @@ Status Session::SleepForPath(const std::string& relative, const Rule& rule, uint
                                         std::to_string(failed_pid) +
                                         ") failed before it made this file");
     }
+    struct stat st = {};
+    const char* old = store_->layers->InReal(relative, &st)
+                          ? "; what lies there is an earlier run's, and counts only with --resume"
+                          : "";
     return Translated(ENOENT,
-                      "declared as an output, but " + Describe(apps) + " without making it");
+                      "declared as an output, but " + Describe(apps) + " without making it" + old);
   }
   wait_clock.ended.clear();
   bool timed_out = false;

@@ -55,6 +55,7 @@ class Os {
   virtual int Fchmod(int fd, mode_t mode);
   virtual int Futimens(int fd, const struct timespec times[2]);
   virtual int Fsync(int fd);
+  virtual int Flock(int fd, int operation);
   virtual int Syncfs(int fd);
   virtual int DropCache(int fd);  // the pages of a file that is on the disk
   // Copies up to n bytes at the same offset of both files, by the fastest way both file systems

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -111,6 +112,7 @@ int Os::Fsync(int fd) {
   return Retry([&] { return ::fsync(fd); });
 }
 int Os::DropCache(int fd) { return -::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); }
+int Os::Flock(int fd, int operation) { return Check(::flock(fd, operation)); }
 int Os::Syncfs(int fd) { return Check(::syncfs(fd)); }
 
 ssize_t Os::CopyRange(int from, int to, off_t offset, size_t n) {

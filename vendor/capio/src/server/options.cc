@@ -63,7 +63,7 @@ const char* ServerUsage() {
          "  -r, --resolve-prefix DIR   what relative CAPIO-CL entries are taken from\n"
          "      --mem-only             keep every file in memory, whatever the CAPIO-CL file says\n"
          "      --persist              without CAPIO-CL: write every file to CAPIO_DIR at the end\n"
-         "      --resume               files of an earlier run count as produced\n"
+         "      --resume               files of an earlier run count as produced, for all steps\n"
          "  -s, --silent               no messages but errors\n"
          "      --daemon               run in the background\n"
          "      --ready-fd N           write \"ready\" to descriptor N when serving\n"

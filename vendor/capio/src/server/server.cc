@@ -37,16 +37,6 @@ constexpr int kSweepMs = 1000;
 // How often clients that wait for write-back hear that it goes on.
 constexpr int kSignOfLifeMs = 1000;
 
-int64_t LingerNs() {
-  const char* text = ::getenv("CAPIO_LINGER");
-  if (text != nullptr && *text != '\0') {
-    char* end = nullptr;
-    double seconds = ::strtod(text, &end);
-    if (*end == '\0' && seconds >= 0) return static_cast<int64_t>(seconds * 1e9);
-  }
-  return INT64_C(60'000'000'000);
-}
-
 }  // namespace
 
 // ---- start
@@ -66,19 +56,40 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
   spec.run_id = RunId();
   spec.flags = (options.persist ? kPersistAll : 0u) | (options.resume ? kResume : 0u) |
                (options.silent ? kSilent : 0u);
+  if (!options.config_path.empty()) {
+    auto text = ReadTextFile(options.config_path, "the CAPIO-CL file");
+    if (!text.ok()) return text.status();
+    spec.config_hash = HashString(*text);
+    spec.flags |= kHasConfig;
+  }
   Workflow workflow;
   std::unique_ptr<Server> server(new Server(options));
   server->transport_ = transport.take();
+  std::vector<std::shared_ptr<Store>> earlier = Store::LeftAside();
   for (int attempt = 0; attempt < 16; ++attempt) {
     auto adopted = Store::Adopt(options.workflow);
-    if (adopted.ok()) {
+    if (adopted.ok() && SameRun(adopted->get(), spec)) {
       server->store_ = adopted.take();
-      CAPIO_RETURN_IF_ERROR(server->Prepare(options, true));
+      CAPIO_RETURN_IF_ERROR(server->LightBeacon());
+      CAPIO_RETURN_IF_ERROR(server->Prepare(options, true, std::move(earlier)));
       return server;
     }
+    if (adopted.ok()) {
+      if (!(*adopted)->SetAside().ok()) {
+        (*adopted)->locks->Drop(0);
+      } else {
+        earlier.push_back(adopted.take());
+      }
+      continue;
+    }
+    if (adopted.code() == ENXIO) {
+      Status gone = Store::Discard(options.workflow);
+      if (!gone.ok() && gone.code() != ENOENT) return gone;
+      continue;
+    }
     if (adopted.code() != ENOENT) return adopted.status();
-    // An adopted store holds its rules; the file may have changed since.
-    if (!options.config_path.empty() && (spec.flags & kHasConfig) == 0) {
+    // An adopted store holds its rules.
+    if (!options.config_path.empty() && spec.rules.empty()) {
       auto dir = AbsolutePath(options.capio_dir);
       if (!dir.ok()) return dir.status();
       auto loaded =
@@ -93,7 +104,6 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
       }
       spec.rules = SerialiseRules(workflow);
       spec.config_hash = HashString(loaded->text);
-      spec.flags |= kHasConfig;
     }
     auto created = Store::Create(options.workflow, spec);
     if (created.code() == EAGAIN) continue;
@@ -104,13 +114,19 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
       (*created)->segment->header().apps[*index].declared.store(1);
     }
     (*created)->segment->header().server_pid.store(::getpid());
-    // What an earlier run left behind that ended by the machine's end.
-    RemoveLeftLinks((*created)->real.get(), options.workflow);
-    Status published = (*created)->Publish();
-    if (published.code() == EEXIST) continue;
-    CAPIO_RETURN_IF_ERROR(published);
     server->store_ = created.take();
-    CAPIO_RETURN_IF_ERROR(server->Prepare(options, false));
+    CAPIO_RETURN_IF_ERROR(server->LightBeacon());
+    // What an earlier run left behind that ended by the machine's end.
+    RemoveLeftLinks(server->store_->real.get(), options.workflow);
+    Status published = server->store_->Publish();
+    if (published.code() == EEXIST) {
+      server->beacon_->Remove();
+      server->beacon_.reset();
+      server->store_.reset();
+      continue;
+    }
+    CAPIO_RETURN_IF_ERROR(published);
+    CAPIO_RETURN_IF_ERROR(server->Prepare(options, false, std::move(earlier)));
     if (!server->store_->set_aside.empty()) {
       server->Note("files that an earlier run of this workflow left are kept in " +
                    server->store_->set_aside);
@@ -122,7 +138,13 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
       EAGAIN, "the store of workflow '" + options.workflow + "' comes and goes; try again");
 }
 
-Status Server::Prepare(const ServerOptions& options, bool adopted) {
+Status Server::LightBeacon() {
+  beacon_ = std::make_unique<Beacon>(store_.get());
+  return beacon_->Claim();
+}
+
+Status Server::Prepare(const ServerOptions& options, bool adopted,
+                       std::vector<std::shared_ptr<Store>> earlier) {
   Header& header = store_->segment->header();
   header.server_pid.store(::getpid());
   // An earlier server may have been killed while it was ending, or moving a file.
@@ -142,6 +164,9 @@ Status Server::Prepare(const ServerOptions& options, bool adopted) {
     int error = os().EpollControl(epoll_.get(), EPOLL_CTL_ADD, fd, EPOLLIN, id);
     if (error < 0) return Status::Error(-error);
   }
+  if (!earlier.empty()) {
+    salvage_ = std::make_unique<Salvage>(std::move(earlier), persisted_event_.get());
+  }
   pool_ = std::make_unique<PersistPool>(store_.get(), persisted_event_.get(), kPoolThreads);
   idle_since_ = os().MonotonicNs();
   Log(std::string(adopted ? "adopted" : "made") + " the store of workflow '" + options.workflow +
@@ -158,6 +183,7 @@ Status Server::Prepare(const ServerOptions& options, bool adopted) {
 }
 
 Server::~Server() {
+  salvage_.reset();
   pool_.reset();
   if (store_ != nullptr) store_->locks->Drop(0);
 }
@@ -190,7 +216,9 @@ int Server::NextTimeout(int wanted) const {
     clients = true;
     if (pidfds_.count(slot) == 0) timeout = std::min<int64_t>(timeout, kSweepMs);
   }
-  if (!clients && !last_pass_ && closing_.empty() && (SeenClient() || options_.daemon)) {
+  timeout = std::min<int64_t>(timeout, Beacon::kBeatMs);
+  if (!clients && !last_pass_ && salvage_ == nullptr && closing_.empty() &&
+      (SeenClient() || options_.daemon)) {
     int64_t left = (idle_since_ + LingerNs() - os().MonotonicNs()) / 1'000'000 + 1;
     timeout = std::clamp<int64_t>(left, 0, timeout);
   }
@@ -200,7 +228,7 @@ int Server::NextTimeout(int wanted) const {
 bool Server::Step(int timeout_ms) {
   if (ended_) return false;
   struct epoll_event events[64];
-  bool stop_now = stop_requested_ && !last_pass_;
+  bool stop_now = stop_requested_ && !last_pass_ && salvage_ == nullptr;
   int n = os().EpollWait(epoll_.get(), events, 64, stop_now ? 0 : NextTimeout(timeout_ms));
   if (n < 0 && n != -EINTR) {
     Log(std::string("cannot wait for events: ") + strerror(-n) + "; another server will go on");
@@ -250,16 +278,22 @@ bool Server::Step(int timeout_ms) {
     // Its adder does the same, unless it was killed before.
     store_->ApplyRules([this](FileRecord* record) { Look(record); });
   }
+  ShowLife();
   uint32_t flags = store_->segment->header().flags.load(std::memory_order_acquire);
   if ((flags & kRescan) != 0) {
     store_->segment->header().flags.fetch_and(~uint32_t{kRescan});
     CheckAllSlots();
     LookAtAll();
   }
+  if (salvage_ != nullptr && salvage_->over()) {
+    for (const std::string& note : salvage_->notes()) Note(note);
+    salvage_.reset();
+  }
+  // Who starts anew hears what became of the old run.
+  if (salvage_ != nullptr) return true;
   if (!last_pass_ && MayEnd()) StartLastPass();
   if (last_pass_ && pool_->pending() == 0) Finish();
   if (!ended_ && !last_pass_ && pool_->pending() == 0) AnswerByes();
-  ShowLife();
   return !ended_;
 }
 
@@ -356,7 +390,12 @@ void Server::AnswerByes() {
 
 void Server::ShowLife() {
   int64_t now = os().MonotonicNs();
-  if (ended_ || now - shown_life_ < kSignOfLifeMs * INT64_C(1'000'000)) return;
+  if (now - beat_ >= Beacon::kBeatMs * INT64_C(1'000'000)) {
+    beat_ = now;
+    beacon_->Beat();
+    store_->segment->header().alive_ns.store(os().RealtimeNs(), std::memory_order_relaxed);
+  }
+  if (now - shown_life_ < kSignOfLifeMs * INT64_C(1'000'000)) return;
   shown_life_ = now;
   for (auto& [id, connection] : connections_) {
     if (connection.wants_done) Send(&connection, MessageType::kWorking, pool_->pending(), "");
@@ -720,21 +759,12 @@ void Server::LastLook(const std::string& path, const struct stat& st) {
   if (store_->records->NameOf(record) != path) (void)store_->records->Rename(record, path, rule);
   bool sealed = false;
   FileState state = store_->judge->Evaluate(record, -1, &sealed);
-  bool keep = rule.permanent || (record->flags.load() & kFilePermanent) != 0;
-  if (!keep && !rule.consumers.empty()) {
-    // S10: what a declared consumer has not been there to read is not dropped.
-    for (uint16_t app : rule.consumers) {
-      int32_t pid = 0;
-      if (store_->judge->StandingOf(app, &pid) != Standing::kEnded ||
-          CountProcesses(store_->segment.get(), app).incomplete()) {
-        keep = true;
-        if (state == kCommitted) {
-          Note(path + " was not read by app '" + store_->AppName(app) +
-               "' yet: it is written to CAPIO_DIR");
-        }
-        break;
-      }
-    }
+  Claims claims = ClaimsOn(store_.get(), record, rule);
+  bool keep = claims.permanent || !claims.unread_by.empty();
+  // S10: what a declared consumer has not been there to read is not dropped.
+  if (!claims.permanent && keep && state == kCommitted) {
+    Note("warning: " + path + " was not read by app '" + claims.unread_by +
+         "' yet: it is written to CAPIO_DIR");
   }
   if (!keep) return;
   if (state == kCommitted) {
@@ -745,7 +775,7 @@ void Server::LastLook(const std::string& path, const struct stat& st) {
   }
   // Its writer is alive and will go on: then the store stays, too.
   if (AnyClient()) return;
-  std::string to = ".capio/salvage/" + EncodeName(store_->workflow) + "/" + path;
+  std::string to = SalvageDirectory(store_->workflow) + "/" + path;
   Note(path + " is incomplete (" +
        (state == kFailed ? "its producer failed" : "it was never committed") +
        "): what was written of it is kept as " + store_->segment->header().capio_dir + "/" + to);
@@ -777,6 +807,7 @@ void Server::Finish() {
     ended_ = stop_requested_;
     return;
   }
+  beacon_->Remove();
   ended_ = true;
 }
 

@@ -13,8 +13,10 @@
 #include <string>
 #include <vector>
 
+#include "server/beacon.h"
 #include "server/options.h"
 #include "server/persist.h"
+#include "server/salvage.h"
 #include "store/store.h"
 #include "transport/transport.h"
 #include "wire/message.h"
@@ -52,7 +54,9 @@ class Server {
   };
 
   explicit Server(const ServerOptions& options) : options_(options) {}
-  Status Prepare(const ServerOptions& options, bool adopted);
+  Status LightBeacon();
+  Status Prepare(const ServerOptions& options, bool adopted,
+                 std::vector<std::shared_ptr<Store>> earlier);
 
   void OnAccept();
   void OnMessage(uint64_t id);
@@ -91,6 +95,8 @@ class Server {
   ServerOptions options_;
   std::shared_ptr<Store> store_;
   std::unique_ptr<Transport> transport_;
+  std::unique_ptr<Beacon> beacon_;
+  std::unique_ptr<Salvage> salvage_;  // while it is at work
   std::unique_ptr<PersistPool> pool_;
   Fd epoll_;
   Fd inotify_;
@@ -106,7 +112,8 @@ class Server {
   int closing_retry_ms_ = 0;            // when to ask again for the writers of closing_; 0: no need
   int64_t swept_ = 0;
   int64_t shown_life_ = 0;
-  uint64_t rules_seen_ = 0;         // the version that the records have been given
+  uint64_t rules_seen_ = 0;  // the version that the records have been given
+  int64_t beat_ = 0;
   std::vector<std::string> notes_;  // for the user, not yet delivered
   int64_t idle_since_ = 0;
   bool stop_requested_ = false;

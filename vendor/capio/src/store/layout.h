@@ -228,6 +228,8 @@ struct Header {
   WaitWord room_word;                     // to wait on for room, and for the end of a move
   std::atomic<uint64_t> moving[kMovers];  // hashes of names that the server is moving to another
                                           // layer, never 0
+  std::atomic<int64_t> alive_ns;          // realtime; last sign of life of a server or client
+  char boot_id[40];
   char run_id[128];
   char capio_dir[4096];
   char workflow[1024];

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "os/host.h"
+
 namespace capio {
 namespace {
 
@@ -65,6 +67,8 @@ Result<std::unique_ptr<Segment>> Segment::Create(Fd fd, const SegmentSpec& spec)
   header.slots_used.store(1);
   header.grown.store(size);
   header.config_hash = spec.config_hash;
+  header.alive_ns.store(header.stamp_ns);
+  CopyText(header.boot_id, sizeof header.boot_id, BootId());
   CopyText(header.run_id, sizeof header.run_id, spec.run_id);
   CopyText(header.capio_dir, sizeof header.capio_dir, spec.capio_dir);
   CopyText(header.workflow, sizeof header.workflow, spec.workflow);

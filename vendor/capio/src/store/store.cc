@@ -78,7 +78,11 @@ void SweepLeftovers(const std::string& base) {
 std::string RunId() {
   for (const char* name : {"CAPIO_RUN_ID", "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID"}) {
     if (const char* value = ::getenv(name); value != nullptr && *value != '\0') {
-      return std::string(name) + "=" + value;
+      std::string id = std::string(name) + "=" + value;
+      // A job that was put back into the queue starts from the beginning.
+      const char* restart = ::getenv("SLURM_RESTART_COUNT");
+      if (strcmp(name, "SLURM_JOB_ID") == 0 && restart != nullptr) id += std::string(".") + restart;
+      return id;
     }
   }
   return "";
@@ -144,6 +148,9 @@ Status Store::Assemble(std::unique_ptr<Segment> control) {
   segment = std::move(control);
   const Header& header = segment->header();
   auto fd = OpenDir(AT_FDCWD, header.capio_dir);
+  if (fd.code() == ENOENT || fd.code() == ENOTDIR) {
+    return Status::Error(ENXIO, std::string("CAPIO_DIR ") + header.capio_dir + " is no more");
+  }
   if (!fd.ok()) return WithPath(fd.status(), "cannot open CAPIO_DIR", header.capio_dir);
   real = fd.take();
   records = std::make_unique<Records>(segment.get());
@@ -164,7 +171,10 @@ Status Store::Assemble(std::unique_ptr<Segment> control) {
 Result<std::shared_ptr<Store>> Store::Open(const std::string& workflow) {
   auto base = Base();
   if (!base.ok()) return base.status();
-  std::string path = *base + "/" + EncodeName(workflow);
+  return OpenAt(*base + "/" + EncodeName(workflow), workflow);
+}
+
+Result<std::shared_ptr<Store>> Store::OpenAt(const std::string& path, const std::string& workflow) {
   auto dir = OpenDir(AT_FDCWD, path.c_str());
   if (!dir.ok()) return dir.status();
   struct stat st = {};
@@ -405,6 +415,66 @@ void Store::ApplyRules(const std::function<void(FileRecord*)>& permanent) {
       permanent(record);
     }
   });
+}
+
+Status Store::SetAside() {
+  Header& header = segment->header();
+  // First the phase: who attaches now looks at it after taking a slot, and starts over.
+  uint32_t before = header.phase.exchange(kPhaseClosing, std::memory_order_seq_cst);
+  auto back = [&](int code) {
+    header.phase.store(before, std::memory_order_seq_cst);
+    return Status::Error(code);
+  };
+  if (!locks->TakeAll()) return back(EBUSY);
+  std::string aside = path.substr(0, path.rfind('/')) + "/.old-" + std::to_string(os().Random());
+  if (int error = os().RenameAt(AT_FDCWD, path.c_str(), AT_FDCWD, aside.c_str()); error < 0) {
+    locks->DropAll();
+    return back(-error);
+  }
+  path = aside;
+  listener.reset();
+  return Status::Ok();
+}
+
+void Store::RemoveAside() {
+  segment->header().phase.store(kPhaseDone);
+  (void)RemoveTree(AT_FDCWD, path.c_str());
+  (void)os().UnlinkAt(AT_FDCWD, path.substr(0, path.rfind('/')).c_str(), AT_REMOVEDIR);
+}
+
+std::vector<std::shared_ptr<Store>> Store::LeftAside() {
+  std::vector<std::shared_ptr<Store>> stores;
+  auto base = Base();
+  if (!base.ok()) return stores;
+  auto entries = ListDirectory(AT_FDCWD, base->c_str(), Layer::kTree);
+  if (!entries.ok()) return stores;
+  for (const DirEntry& entry : *entries) {
+    if (entry.name.rfind(".old-", 0) != 0) continue;
+    auto store = OpenAt(*base + "/" + entry.name, "");
+    if (!store.ok() || !(*store)->locks->Take(0)) continue;
+    if (!(*store)->Linked() || !(*store)->locks->TakeAll()) {
+      (*store)->locks->Drop(0);
+      continue;
+    }
+    stores.push_back(store.take());
+  }
+  return stores;
+}
+
+Status Store::Discard(const std::string& workflow) {
+  auto base = Base();
+  if (!base.ok()) return base.status();
+  std::string path = *base + "/" + EncodeName(workflow);
+  Fd locks(os().OpenAt(AT_FDCWD, (path + "/locks").c_str(), O_RDWR, 0));
+  if (!locks.valid()) return Status::Error(-locks.get());
+  if (os().TryLock(locks.get(), 0, kMaxClients) < 0) {
+    return Status::Error(EADDRINUSE, "workflow '" + workflow +
+                                         "' is in use on a CAPIO_DIR that is no more; end its "
+                                         "processes, or give this workflow another name");
+  }
+  std::string gone = *base + "/.gone-" + std::to_string(os().Random());
+  int error = os().RenameAt(AT_FDCWD, path.c_str(), AT_FDCWD, gone.c_str());
+  return error < 0 ? Status::Error(-error) : RemoveTree(AT_FDCWD, gone.c_str());
 }
 
 Result<uint32_t> Store::AppIndex(std::string_view name) {

@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "os/os.h"
 #include "rules/rule_set.h"
@@ -36,9 +37,9 @@ class Store {
   // alone.
   static Result<std::string> Base();
 
-  // Opens the store of a workflow; ENOENT if there is none. Within a process the same store is
-  // opened once and shared, since closing a second descriptor of `locks` would drop the slots held
-  // through the first.
+  // Opens the store of a workflow; ENOENT if there is none, ENXIO if its CAPIO_DIR is no more.
+  // Within a process the same store is opened once and shared, since closing a second descriptor of
+  // `locks` would drop the slots held through the first.
   static Result<std::shared_ptr<Store>> Open(const std::string& workflow);
 
   // For servers. A new store, with slot 0 held and a listening socket, not yet under its name.
@@ -52,6 +53,17 @@ class Store {
   static Result<std::shared_ptr<Store>> Adopt(const std::string& workflow);
   // Unlinks everything, if no client is alive (EBUSY).
   Status Remove();
+
+  // For a store of an earlier run, adopted: takes it from its name, so that a new one can have
+  // that. EBUSY: a client has come.
+  Status SetAside();
+  // Unlinks a store that was set aside.
+  void RemoveAside();
+  // Stores that were set aside by a server which died over them, with slot 0 held.
+  static std::vector<std::shared_ptr<Store>> LeftAside();
+  // Removes a store that cannot be opened since its CAPIO_DIR is no more (Open gives ENXIO). EBUSY:
+  // somebody uses it.
+  static Status Discard(const std::string& workflow);
 
   ~Store();  // what was never published is removed
   Store(const Store&) = delete;
@@ -97,6 +109,8 @@ class Store {
 
  private:
   Store() = default;
+  static Result<std::shared_ptr<Store>> OpenAt(const std::string& path,
+                                               const std::string& workflow);
   // Both with the mutex of the open stores held.
   static std::shared_ptr<Store> Register(std::unique_ptr<Store> store);
   static std::shared_ptr<Store> Share(void* open_store);

@@ -1,0 +1,15 @@
+// Which machine this is, and since when.
+#ifndef CAPIO_OS_HOST_H_
+#define CAPIO_OS_HOST_H_
+
+#include <string>
+
+namespace capio {
+
+std::string HostName();
+// Of the running kernel: differs between machines and after every start; "" where /proc is missing.
+std::string BootId();
+
+}  // namespace capio
+
+#endif  // CAPIO_OS_HOST_H_
