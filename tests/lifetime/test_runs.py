@@ -275,3 +275,24 @@ def test_no_beacon_where_none_can_be(capio: Workflow) -> None:
     assert capio.wait_for_server_end()
     assert (capio.dir / "f").read_text() == "x"
     assert (capio.dir / ".capio").read_text() == "mine"
+
+
+# ---- the end ----
+
+
+def test_something_else_has_taken_the_name(capio: Workflow) -> None:
+    """A file that is written back at the end is gone, and a link has its name: nothing to write,
+    and nothing to try for ever."""
+    capio.run(
+        "app",
+        """
+        import os, pycapio
+        with open("f", "w") as f:
+            f.write("x")
+        there = pycapio.resolve("f")
+        os.remove("f")
+        os.symlink("target", there)
+        """,
+    )
+    assert capio.wait_for_server_end()
+    assert os.readlink(capio.dir / "f") == "target"

@@ -617,8 +617,9 @@ void Server::Persist(FileRecord* record, const std::string& name, const std::str
     return;
   }
   struct stat st = {};
-  // Renamed over from outside: it lies in the real directory already.
-  if (!store_->layers->InStore(name, &st)) {
+  // Renamed over from outside, it lies in the real directory already; or something else has taken
+  // its name, and nobody has it any more.
+  if (!store_->layers->InStore(name, &st) || st.st_ino != record->ino || st.st_dev != record->dev) {
     queued_.erase(record);
     return;
   }
@@ -642,7 +643,7 @@ void Server::OnPersisted() {
     if (!again && !outcome.superseded) continue;
     std::string name = store_->records->NameOf(record);
     struct stat st = {};
-    if (!store_->layers->InStore(name, &st)) continue;
+    if (!store_->layers->InStore(name, &st) || !S_ISREG(st.st_mode)) continue;
     if (!last_pass_) {
       Look(record);
     } else if (!AnyClient()) {
