@@ -1,7 +1,9 @@
 // Rules given one by one, how they join those of a file, and the tools around CAPIO-CL files.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -177,6 +179,91 @@ TEST(CommonPath, FindsAPathOfBothOrNone) {
   EXPECT_EQ(both("a", "a"), "a");
   EXPECT_EQ(both("*/", "*/"), "none");  // no path ends so
   EXPECT_EQ(both("a[", "a["), "a[");    // never closed: an ordinary character
+}
+
+// Against all short strings over three letters.
+TEST(CommonPath, MissesNoneOverASmallAlphabet) {
+  std::vector<std::string> paths;
+  for (size_t begin = 0, end = 1; begin < end && paths.size() < 400;) {
+    if (paths.empty()) paths = {""};
+    for (size_t i = begin; i < end; ++i) {
+      for (char c : {'a', 'b', 'x'}) paths.push_back(paths[i] + c);
+    }
+    begin = end;
+    end = paths.size();
+  }
+  std::mt19937 random(20261124);
+  const auto pattern = [&] {
+    static const char* const kElements[] = {"a", "b", "?", "*", "*", "[ab]", "[!a]", "[b-x]"};
+    std::string text;
+    for (size_t left = 1 + random() % 4; left > 0; --left) text += kElements[random() % 8];
+    return text;
+  };
+  int common = 0;
+  for (int round = 0; round < 2000; ++round) {
+    const std::string a = pattern();
+    const std::string b = pattern();
+    SCOPED_TRACE(a + " " + b);
+    const auto found = CommonPath(a, b);
+    const bool expected = std::any_of(paths.begin() + 1, paths.end(), [&](const auto& path) {
+      return GlobMatch(a, path) && GlobMatch(b, path);
+    });
+    if (expected) {
+      ++common;
+      ASSERT_TRUE(found.has_value());
+    }
+    if (found) {
+      EXPECT_TRUE(GlobMatch(a, *found) && GlobMatch(b, *found)) << *found;
+    }
+  }
+  EXPECT_GT(common, 200);
+  EXPECT_LT(common, 1900);
+}
+
+TEST(ParseRules, DamagedRulesNeverCrash) {
+  const std::string text =
+      R"([{"path": "a*", "committed": "on_file:x", "file_dependencies": ["b", "[c"]},
+          {"path": "d", "is_directory": true, "directory_n_file_expected": 3, "fire": "no_update"},
+          {"path": "e", "committed": "on_close", "close_count": 2, "producers": ["p"],
+           "consumers": ["q"], "is_permanent": true, "is_excluded": false}])";
+  std::mt19937 random(20261124);
+  for (int round = 0; round < 3000; ++round) {
+    std::string damaged = text;
+    const size_t at = random() % text.size();
+    if (round % 3 == 0) {
+      damaged.resize(at);
+    } else if (round % 3 == 1) {
+      damaged[at] = static_cast<char>(random() % 256);
+    } else {
+      damaged.insert(at, 1, "{}[]\",:\\*\n0"[random() % 11]);
+    }
+    Result<Workflow> workflow = ParseRules(damaged, {"/data/run", "", ""});
+    if (workflow.ok()) {
+      (void)CheckRules(*workflow);
+    } else {
+      EXPECT_EQ(workflow.code(), EINVAL);
+      EXPECT_NE(std::string_view(workflow.status().text()), "");
+    }
+  }
+}
+
+TEST(StorageTies, OnlyWhereNothingDecides) {
+  const auto errors = [](const std::string& storage) {
+    std::vector<ClDiagnostic> found;
+    (void)ReadCapioCl(R"({"name": "w", "IO_Graph": [{"name": "a", "output_stream": ["n/m"]}],
+"storage": {)" + storage + "}}",
+                      "f", {"/data/run", "", ""}, &found);
+    return FormatDiagnostics(found, "f");
+  };
+  EXPECT_EQ(errors(R"("memory": ["a*"], "fs": ["b*"])"), "");
+  EXPECT_EQ(errors(R"("memory": ["a*"], "fs": ["*b", "a*b"])"), "");
+  EXPECT_EQ(errors(R"("memory": ["a*"], "fs": ["*b"])"),
+            "f: line 2, /storage: \"axb\", for example, matches the equally long patterns \"a*\" "
+            "(memory) and \"*b\" (fs); make one of them longer");
+  EXPECT_EQ(errors(R"("memory": ["n*"], "fs": ["*m"])"),
+            "f: line 2, /storage: \"n/m\" matches the equally long patterns \"n*\" (memory) and "
+            "\"*m\" (fs); make one of them longer");
+  EXPECT_EQ(errors(R"("memory": ["n*", "n/m"], "fs": ["*m"])"), "");
 }
 
 TEST(TomlSettings, EverySettingWithItsTableAndLine) {

@@ -87,6 +87,7 @@ class ClReader {
     const RuleSet rules(workflow_);
     CheckDependencies(rules);
     CheckTies(rules);
+    CheckStorageTies(rules);
     WarnUnproduced();
     return Finish();
   }
@@ -1151,6 +1152,21 @@ class ClReader {
                       "; make one of them longer, or give such paths a longer pattern of their own"
                 : Quoted(tie.path) + " matches " + patterns +
                       "; make one of them longer or name the file in a clause of its own");
+    }
+  }
+
+  void CheckStorageTies(const RuleSet& rules) {
+    for (const Tie& tie : StorageTies(rules, ConcreteNames())) {
+      const EntryPlace& first = places_[tie.first];
+      const EntryPlace& second = places_[tie.second];
+      const bool first_in_fs = workflow_.entries[tie.first].storage == Storage::kFs;
+      Error(std::max(first.storage_line, second.storage_line), "/storage",
+            Quoted(tie.path) + (tie.is_example ? ", for example," : "") +
+                " matches the equally long patterns " +
+                Quoted(workflow_.entries[tie.first].pattern) + " (" +
+                (first_in_fs ? "fs" : "memory") + ") and " +
+                Quoted(workflow_.entries[tie.second].pattern) + " (" +
+                (first_in_fs ? "memory" : "fs") + "); make one of them longer");
     }
   }
 

@@ -215,6 +215,48 @@ std::vector<Tie> Ties(const RuleSet& rules, const std::vector<std::string>& name
   return ties;
 }
 
+std::vector<Tie> StorageTies(const RuleSet& rules, const std::vector<std::string>& names) {
+  const std::vector<Entry>& entries = rules.workflow().entries;
+  std::vector<Tie> ties;
+  // A name counts for what is below it, too.
+  const auto decided = [&](const Entry& tied, const std::string& path) {
+    return std::any_of(entries.begin(), entries.end(), [&](const Entry& entry) {
+      if (!entry.storage) return false;
+      if (entry.is_glob) {
+        return entry.pattern.size() > tied.pattern.size() && GlobMatch(entry.pattern, path);
+      }
+      return path == entry.pattern ||
+             (entry.pattern.size() > tied.pattern.size() && path.starts_with(entry.pattern + "/"));
+    });
+  };
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (!entries[i].is_glob || !entries[i].storage || entries[i].excluded) continue;
+    for (size_t j = i + 1; j < entries.size(); ++j) {
+      const Entry& a = entries[i];
+      const Entry& b = entries[j];
+      if (!b.is_glob || !b.storage || b.excluded || a.pattern.size() != b.pattern.size() ||
+          *a.storage == *b.storage) {
+        continue;
+      }
+      bool written = false;
+      std::optional<std::string> open;
+      for (const std::string& name : names) {
+        if (!GlobMatch(a.pattern, name) || !GlobMatch(b.pattern, name)) continue;
+        written = true;
+        if (decided(a, name) || rules.Match(name).excluded) continue;
+        open = name;
+        break;
+      }
+      if (!written) {
+        open = CommonPath(a.pattern, b.pattern);
+        if (open && (decided(a, *open) || rules.Match(*open).excluded)) open.reset();
+      }
+      if (open) ties.push_back({i, j, *open, !written});
+    }
+  }
+  return ties;
+}
+
 std::optional<std::string> CommonPath(std::string_view a, std::string_view b) {
   // Most patterns that have nothing in common differ before their first wildcard.
   const size_t plain =

@@ -38,6 +38,9 @@ struct Tie {
 std::vector<Tie> Ties(const RuleSet& rules, const std::vector<std::string>& names,
                       const std::vector<bool>& ignored);
 
+// The same for patterns that ask for different storage.
+std::vector<Tie> StorageTies(const RuleSet& rules, const std::vector<std::string>& names);
+
 // A relative path that both patterns match, if there is one and it can be found; where there is a
 // choice it is one that looks natural.
 std::optional<std::string> CommonPath(std::string_view a, std::string_view b);

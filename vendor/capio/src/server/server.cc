@@ -277,6 +277,7 @@ bool Server::Step(int timeout_ms) {
     Log("rules were added to the workflow");
     // Its adder does the same, unless it was killed before.
     store_->ApplyRules([this](FileRecord* record) { Look(record); });
+    for (WaitWord& word : store_->segment->header().path_words) WakeAll(&word);
   }
   ShowLife();
   uint32_t flags = store_->segment->header().flags.load(std::memory_order_acquire);
