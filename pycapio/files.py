@@ -42,6 +42,7 @@ class CapioRaw(io.FileIO):
     """
 
     _handle: Any = None
+    _twin: io.FileIO | None = None
 
     def __init__(
         self, twin: io.FileIO, handle: Any, mode: str, name: Any, session: Session, full: bool
@@ -50,18 +51,22 @@ class CapioRaw(io.FileIO):
         unbuffered regular file's does; under a buffer it returns what is there."""
         super().__init__(twin.fileno(), mode, closefd=False)
         self.name = name
-        self._handle = handle
         self._twin = twin
+        self._watch(handle, session, full)
+
+    def _watch(self, handle: Any, session: Session, full: bool) -> None:
+        """From now on bytes go through CAPIO. Without a handle this is a FileIO like any other."""
         self._session = session
         self._full = full
-        self._writer = "r" not in mode or "+" in mode
+        self._writer = self.writable()
         self._write_failed = False
         self._exposed = False
         # An exception that was being handled when the file was opened does not abandon it.
         self._handled_at_open = sys.exc_info()[1]
+        self._handle = handle
 
     def readinto(self, buffer: Any, /) -> int:
-        if self.closed or not self.readable():
+        if self._handle is None or not self.readable():
             return super().readinto(buffer)
         try:
             return _pycapio.file_read(self._handle, buffer, self._full, self.name)
@@ -69,7 +74,7 @@ class CapioRaw(io.FileIO):
             return super().readinto(buffer)
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if self.closed or not self.readable():
+        if self._handle is None or not self.readable():
             return super().read(-1 if size is None else size)
         if size is None or size < 0:
             return self.readall()
@@ -78,7 +83,7 @@ class CapioRaw(io.FileIO):
         return bytes(memoryview(buffer)[:n])
 
     def readall(self) -> bytes:
-        if self.closed or not self.readable():
+        if self._handle is None or not self.readable():
             return super().readall()
         chunks = bytearray()
         buffer = memoryview(bytearray(1 << 20))
@@ -87,7 +92,7 @@ class CapioRaw(io.FileIO):
         return bytes(chunks)
 
     def write(self, data: Any, /) -> int:
-        if self.closed or not self.writable():
+        if self._handle is None or not self.writable():
             return super().write(data)
         try:
             n = _pycapio.file_write(self._handle, data)
@@ -98,7 +103,7 @@ class CapioRaw(io.FileIO):
         return n
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        if self.closed:
+        if self._handle is None:
             return super().seek(offset, whence)
         if self._exposed:
             _pycapio.file_publish(self._handle)
@@ -108,12 +113,12 @@ class CapioRaw(io.FileIO):
             return super().seek(offset, whence)
 
     def tell(self) -> int:
-        if self._exposed and self._handle is not None:
+        if self._handle is not None and self._exposed:
             _pycapio.file_publish(self._handle)
         return super().tell()
 
     def truncate(self, size: int | None = None, /) -> int:
-        if self.closed or not self.writable():
+        if self._handle is None or not self.writable():
             return super().truncate(size)
         if size is None:
             size = self.tell()
@@ -125,20 +130,18 @@ class CapioRaw(io.FileIO):
 
     def flush(self) -> None:
         super().flush()
-        if self._exposed and self._handle is not None:
+        if self._handle is not None and self._exposed:
             _pycapio.file_publish(self._handle)
 
     def fileno(self) -> int:
         """The descriptor. A reader's waits for commit, since the descriptor knows no waiting."""
-        if self.closed or self._handle is None:
+        if self._handle is None:
             return super().fileno()
         self._exposed = True
         return _pycapio.file_expose(self._handle, self.name)
 
     def isatty(self) -> bool:
-        if self.closed:
-            return super().isatty()
-        return False
+        return super().isatty() if self._handle is None else False
 
     def close(self) -> None:
         handle, self._handle = self._handle, None
@@ -158,25 +161,32 @@ class CapioRaw(io.FileIO):
         finally:
             # The descriptor first: whoever sees the close counted must find no writer left.
             try:
-                self._twin.close()
+                if self._twin is not None:
+                    self._twin.close()
             finally:
                 _pycapio.file_close(handle, how, _pycapio.FD_CLOSED)
 
     @property
     def closefd(self) -> bool:
         """Seen from outside, this object owns the descriptor."""
-        return True
+        return self._twin is not None or super().closefd
 
     def _dealloc_warn(self, source: Any) -> None:
-        self._twin._dealloc_warn(source)  # type: ignore[attr-defined]  # of FileIO, for buffers
+        owner: Any = super() if self._twin is None else self._twin
+        owner._dealloc_warn(source)  # of FileIO, for buffers
 
     def __repr__(self) -> str:
         if self.closed:
             return "<_io.FileIO [closed]>"
-        return f"<_io.FileIO name={self.name!r} mode={self.mode!r} closefd=True>"
+        return f"<_io.FileIO name={self.name!r} mode={self.mode!r} closefd={self.closefd}>"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self._twin.__reduce_ex__(protocol)  # which says that files cannot be pickled
+        # Which says that files cannot be pickled.
+        return (
+            super().__reduce_ex__(protocol)
+            if self._twin is None
+            else self._twin.__reduce_ex__(protocol)
+        )
 
 
 def _left_by_exception(handled_at_open: BaseException | None) -> bool:
@@ -224,6 +234,20 @@ def open_in_session(
             # Python has closed the descriptor; nothing was written.
             _pycapio.file_close(handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSED)
         raise
+
+
+def adopt(file: Any, mode: str, buffering: int) -> Any:
+    """A file object that Python made around a descriptor: CAPIO's, if the descriptor is of os.open
+    or pycapio_open, which the object owns from now on."""
+    raw = file
+    while not isinstance(raw, io.FileIO):
+        raw = raw.buffer if isinstance(raw, io.TextIOWrapper) else raw.raw
+    if not raw.closefd or isinstance(raw, CapioRaw):
+        return file
+    found = _session.take_descriptor(raw.fileno())
+    if found is None:
+        return file
+    return _graft(file, found[1], mode, buffering, raw.name, found[0])
 
 
 def _graft(file: Any, handle: Any, mode: str, buffering: int, name: Any, session: Session) -> Any:

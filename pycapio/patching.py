@@ -139,7 +139,7 @@ class _Unbound(functools.partial):  # type: ignore[type-arg]
     __slots__ = ()
     __qualname__: str
 
-    if sys.version_info >= (3, 14):  # where partial binds, too
+    if sys.version_info >= (3, 13):  # where partial warns that it will bind, and then does
 
         def __get__(self, instance: Any, owner: Any = None) -> Any:
             return self

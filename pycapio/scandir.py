@@ -171,6 +171,22 @@ class PyCapioScandirWrapper:
             self.close()
 
 
+class _Iterator(PyCapioScandirWrapper):
+    """What os.scandir returns: nobody else makes one."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any) -> None:
+        raise TypeError("cannot create 'posix.ScandirIterator' instances")
+
+
+def iterate(path: str | bytes | os.PathLike[Any]) -> PyCapioScandirWrapper:
+    """os.scandir of a path that may be CAPIO's."""
+    iterator = object.__new__(_Iterator)
+    PyCapioScandirWrapper.__init__(iterator, path)
+    return iterator
+
+
 def _yield_entries(
     session: Session, path: AnyStr, entries: Iterator[tuple[bytes, int, int]]
 ) -> Iterator[DirEntry[AnyStr]]:

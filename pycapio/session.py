@@ -494,6 +494,11 @@ def expose_descriptor(fd: int) -> None:
             _pycapio.file_expose(found.handle, None)
 
 
+def has_descriptors() -> bool:
+    """Whether some descriptor of os.open or pycapio_open may be open."""
+    return any(session.descriptors for session in _sessions)
+
+
 def take_descriptor(fd: int) -> tuple[Session, Any] | None:
     """The session and handle of a descriptor, no longer remembered; None if it is an ordinary one.
 

@@ -66,7 +66,7 @@ def scandir_proxy(path: Any = None) -> Any:
     found = managed("." if path is None else path)
     if found is None:
         return _scandir_original(path)
-    return _scandir.PyCapioScandirWrapper("." if path is None else path)
+    return _scandir.iterate("." if path is None else path)
 
 
 @proxy_for(_listdir, module="os")

@@ -9,7 +9,7 @@ from typing import Any
 from pycapio import _pycapio
 from pycapio import session as _session
 from pycapio._pycapio import FOR_LOOKUP
-from pycapio.files import open_in_session
+from pycapio.files import adopt, open_in_session
 from pycapio.patching import proxy_for
 from pycapio.proxies._dispatch import managed, never_waits
 
@@ -19,7 +19,7 @@ _os_close = os.close
 _os_exit = os._exit
 
 
-@proxy_for(_open, module="builtins")
+@proxy_for(_open, module="io")
 def open_proxy(
     file: Any,
     mode: str = "r",
@@ -37,7 +37,10 @@ def open_proxy(
     """
     found = None if opener is not None or not isinstance(mode, str) else managed(file)
     if found is None:
-        return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
+        result = _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
+        if (opener is not None or isinstance(file, int)) and _session.has_descriptors():
+            return adopt(result, mode, buffering)
+        return result
     session, name = found
     file = name  # which the file object shows as its name
     if "r" in mode and "+" not in mode and never_waits(name):

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pycapio._pycapio import FOR_CHANGE, FOR_EXISTENCE, NOFOLLOW
 from pycapio.patching import Patcher, Replacement
-from pycapio.proxies import names, opening, queries, spawning
+from pycapio.proxies import names, opening, queries, raw, spawning
 from pycapio.scandir import DirEntry
 
 # (name in os, purpose, takes follow_symlinks, errors show the path)
@@ -36,6 +36,7 @@ _GENERATED: Final[tuple[tuple[str, int, bool, bool], ...]] = (
 _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
     (builtins, "open", opening.open_proxy),
     (io, "open", opening.open_proxy),
+    (io, "FileIO", raw.FileIO),
     (os, "open", opening.os_open_proxy),
     (os, "close", opening.os_close_proxy),
     (os, "_exit", opening.exit_proxy),

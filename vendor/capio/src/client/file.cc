@@ -92,17 +92,17 @@ Result<int> File::Open(const std::shared_ptr<Session>& session, const std::strin
   bool writing = (flags & O_ACCMODE) != O_RDONLY || (flags & (O_TRUNC | O_CREAT)) != 0;
   if ((flags & O_PATH) != 0 || (flags & O_TMPFILE) == O_TMPFILE) writing = false;
   return writing ? OpenForWriting(session, relative, flags, mode, out)
-                 : OpenForReading(session, relative, flags, out);
+                 : OpenForReading(session, relative, flags, mode, out);
 }
 
 Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
-                                 const std::string& relative, int flags,
+                                 const std::string& relative, int flags, mode_t mode,
                                  std::unique_ptr<File>* out) {
   Store& store = session->store();
   for (;;) {
-    // The common case first: it is in the store.
+    // The common case first: it is in the store. O_TMPFILE is the one that uses the mode.
     Layer where = Layer::kTree;
-    Fd fd = store.layers->OpenInStore(relative, flags, &where);
+    Fd fd = store.layers->OpenInStore(relative, flags, &where, mode);
     if (!fd.valid()) {
       if (!Missing(-fd.get())) return Status::Error(-fd.get());
       struct stat st = {};
@@ -112,7 +112,7 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
         if (fd.get() == -ENOTDIR) return Status::Error(ENOTDIR);  // O_DIRECTORY
         continue;
       }
-      Fd real(os().OpenAt(store.real.get(), At(relative), flags, 0));
+      Fd real(os().OpenAt(store.real.get(), At(relative), flags, mode));
       if (!real.valid()) return Status::Error(-real.get());
       // A file renamed from outside while it was being written is watched; ordinary input is not.
       FileIdentity id;
@@ -130,6 +130,8 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
     struct stat st = {};
     if (int error = os().Fstat(fd.get(), &st); error < 0) return Status::Error(-error);
     if (!S_ISREG(st.st_mode)) return fd.release();
+    // A file without a name is nobody else's to read.
+    if ((flags & O_TMPFILE) == O_TMPFILE) return fd.release();
     bool created = false;
     auto record = RecordOf(session.get(), fd.get(), st, relative, &created);
     if (!record.ok()) return record.status();

@@ -37,7 +37,7 @@ class File {
   File(std::shared_ptr<Session> session, FileRecord* record, Fd fd, int flags, Layer layer);
 
   static Result<int> OpenForReading(const std::shared_ptr<Session>& session,
-                                    const std::string& relative, int flags,
+                                    const std::string& relative, int flags, mode_t mode,
                                     std::unique_ptr<File>* out);
   static Result<int> OpenForWriting(const std::shared_ptr<Session>& session,
                                     const std::string& relative, int flags, mode_t mode,

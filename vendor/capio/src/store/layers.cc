@@ -102,14 +102,14 @@ bool Layers::InStore(const std::string& path, struct stat* st, Layer* layer) con
   return false;
 }
 
-Fd Layers::OpenInStore(const std::string& path, int flags, Layer* layer) const {
-  Fd fd(os().OpenAt(tree_, At(path), flags, 0));
+Fd Layers::OpenInStore(const std::string& path, int flags, Layer* layer, mode_t mode) const {
+  Fd fd(os().OpenAt(tree_, At(path), flags, mode));
   if (layer != nullptr) *layer = Layer::kTree;
   if (fd.get() != -ENOENT && fd.get() != -ENOTDIR) return fd;
   int dir = fs_->dir();
   if (dir < 0) return fd;
   if (layer != nullptr) *layer = Layer::kFs;
-  return Fd(os().OpenAt(dir, At(path), flags, 0));
+  return Fd(os().OpenAt(dir, At(path), flags, mode));
 }
 
 Result<Layer> Layers::Find(const std::string& path, struct stat* st, bool follow) const {

@@ -53,7 +53,7 @@ class Layers {
   // The fs tree has something in it.
   bool FsInUse() const { return fs_->dir() >= 0; }
   // Opens the store's file of that name, wherever it is. -ENOENT if it is not there.
-  Fd OpenInStore(const std::string& path, int flags, Layer* layer = nullptr) const;
+  Fd OpenInStore(const std::string& path, int flags, Layer* layer = nullptr, mode_t mode = 0) const;
 
   // Makes the directories above path in a layer of the store where another layer has them; for the
   // fs tree that tree itself, too.

@@ -1,0 +1,160 @@
+"""io.FileIO, and file objects made around descriptors."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twins import Twin
+
+
+def raw_file(root: str) -> Any:
+    path = root + "/f"
+    with io.FileIO(path, "w") as file:
+        said = [repr(file), file.mode, file.closefd, file.write(b"some bytes"), file.tell()]
+        said += [file.readable(), file.writable(), file.seekable(), file.isatty()]
+    said.append(repr(file))
+    with io.FileIO(os.fsencode(path), "r+") as file:
+        said += [
+            file.read(4),
+            file.readall(),
+            file.seek(2),
+            file.truncate(),
+            file.readinto(bytearray(3)),
+        ]
+    with io.BufferedReader(io.FileIO(Path(path))) as buffered:
+        said.append(buffered.read())
+    return said
+
+
+def derived_inside(root: str) -> Any:
+    class Loud(io.FileIO):
+        def write(self, data: Any, /) -> int:
+            return super().write(bytes(data).upper())
+
+    class Mixed(Loud, io.RawIOBase):
+        pass
+
+    with Mixed(root + "/f", "w") as file:
+        file.write(b"loud")
+        said = [isinstance(file, (Loud, io.FileIO)), isinstance(file, io.RawIOBase)]
+    with io.FileIO(root + "/f") as plain:
+        said += [isinstance(plain, Loud), isinstance(plain, io.FileIO), plain.read()]
+    return [*said, issubclass(Loud, io.FileIO), issubclass(io.BytesIO, io.FileIO)]
+
+
+def bad_arguments(root: str) -> Any:
+    said = []
+    for arguments in (
+        (root + "/f", "rw"), (root + "/f", 3), (root + "/f", "r", False), (root + "/absent",), (root,),
+        (-1,), (1.5,), (root + "/a\0b",), (),
+    ):  # fmt: skip
+        try:
+            io.FileIO(*arguments)
+        except Exception as error:  # noqa: BLE001 - it is what is compared
+            said.append((type(error), str(error).replace(root, "")))
+    return said
+
+
+def around_descriptors(root: str) -> Any:
+    path = root + "/f"
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY), "w") as text:
+        said = [text.write("first\n"), text.name == text.fileno(), text.mode]
+    with open(path, "ab", opener=lambda name, flags: os.open(name, flags)) as binary:
+        said += [binary.write(b"second\n"), binary.name.replace(root, "")]
+    fd = os.open(path, os.O_RDWR)
+    with open(fd, "rb", closefd=False) as borrowed:
+        said.append(borrowed.read())
+    with io.FileIO(fd, "r+") as raw:
+        said += [raw.seek(0), raw.read(5), raw.name == fd]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    return said
+
+
+def temporary_files(root: str) -> Any:
+    said: list[Any] = []
+    for make in (
+        tempfile.TemporaryFile,
+        tempfile.NamedTemporaryFile,
+        tempfile.SpooledTemporaryFile,
+    ):
+        with make(dir=root) as file:
+            said += [file.write(b"temporary"), file.seek(0), file.read()]
+    fd, name = tempfile.mkstemp(dir=root)
+    said += [os.fstat(fd).st_mode, os.write(fd, b"x"), os.path.dirname(name) == root]
+    os.close(fd)
+    os.remove(name)
+    unnamed = os.open(root, os.O_TMPFILE | os.O_RDWR, 0o640)
+    said += [os.fstat(unnamed).st_mode & 0o777, os.write(unnamed, b"unnamed")]
+    os.close(unnamed)
+    return said, os.listdir(root)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        raw_file, derived_inside, bad_arguments, around_descriptors, temporary_files,
+    ],
+    ids=lambda operation: operation.__name__,
+)  # fmt: skip
+def test_same(twin: Twin, operation: Any) -> None:
+    twin.same(operation)
+
+
+@pytest.mark.parametrize(
+    "writing",
+    [
+        "file = io.FileIO(path, 'w')",
+        "file = os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY), 'wb', buffering=0)",
+        "file = open(path, 'wb', buffering=0, opener=lambda name, flags: os.open(name, flags))",
+        "file = io.FileIO(os.open(path, os.O_CREAT | os.O_WRONLY), 'w')",
+    ],
+    ids=["FileIO", "fdopen", "opener", "FileIO(fd)"],
+)
+@pytest.mark.parametrize(
+    "reading",
+    ["io.FileIO(path)", "open(os.open(path, os.O_RDONLY), 'rb', buffering=0)"],
+    ids=["FileIO", "fdopen"],
+)
+def test_streams_and_the_close_counts(capio: Any, writing: str, reading: str) -> None:
+    capio.pair(["f"], committed="on_close", mode="no_update")
+    producer = capio.step(
+        "producer",
+        f"""
+        import io, os, sys
+        path = "f"
+        {writing}
+        file.write(b"early ")
+        print("wrote", flush=True)
+        sys.stdin.readline()
+        file.write(b"late")
+        file.close()
+        print("closed", flush=True)
+        sys.stdin.readline()
+        """,
+    )
+    consumer = capio.step(
+        "consumer",
+        f"""
+        import io, os
+        path = "f"
+        file = {reading}
+        print(file.read(6), flush=True)
+        print(file.read(), flush=True)
+        """,
+    )
+    producer.expect("wrote")
+    consumer.expect("b'early '")
+    producer.send()
+    producer.expect("closed")
+    # The producer lives on: only its close can have told the consumer.
+    consumer.expect("b'late'")
+    consumer.finish()
+    producer.send()
+    producer.finish()
