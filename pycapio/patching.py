@@ -158,6 +158,7 @@ class Patcher:
         replacements: What to replace. One original has one proxy, wherever it is replaced.
         supports: Sets in which membership of a function says what it can do. The proxy joins
             wherever its original is a member. By default those of `os`.
+        finder: A finder that is on `sys.meta_path`, before the path finder, meanwhile.
         exclude: Names of modules that keep their originals, together with their submodules,
             classes, functions and containers. The modules of the proxies belong here.
 
@@ -170,9 +171,11 @@ class Patcher:
         replacements: Iterable[Replacement],
         *,
         supports: Iterable[MutableSet[Any]] | None = None,
+        finder: Any = None,
         exclude: Iterable[str] = (),
     ) -> None:
         self._replacements = tuple(replacements)
+        self._finder = None if finder is None else _FinderSite(finder)
         self._supports = tuple(_supports_of_os() if supports is None else supports)
         self._exclude = tuple(f"{name}." for name in (*_IMPORT_SYSTEM, __name__, *exclude))
         self._lock = threading.RLock()
@@ -349,6 +352,9 @@ class Patcher:
                 if member.read(member.members) is member.old:
                     undo.append((member, member.members, member.old))
                     member.write(member.members, member.new)
+            if self._finder is not None and self._finder.read(sys) is None:
+                undo.append((self._finder, sys, None))
+                self._finder.write(sys, self._finder.new)
             if self._modules_changed():
                 self._search(plan)
             gone = False
@@ -609,6 +615,29 @@ class _MemberSite(_Site):
             holder.add(value)
         else:
             holder.discard(self.new)
+
+
+class _FinderSite(_Site):
+    """A finder on sys.meta_path, a list that is read by whoever imports and may be exchanged."""
+
+    __slots__ = ()
+
+    def __init__(self, finder: Any) -> None:
+        super().__init__(_nothing, None, None, finder)
+
+    def read(self, holder: Any) -> Any:
+        return self.new if self.new in holder.meta_path else None
+
+    def write(self, holder: Any, value: Any) -> None:
+        finders = holder.meta_path
+        if value is None:
+            finders.remove(self.new)
+            return
+        names = [getattr(finder, "__name__", None) for finder in finders]
+        finders.insert(names.index("PathFinder") if "PathFinder" in names else 0, value)
+
+    def __str__(self) -> str:
+        return "sys.meta_path"
 
 
 class _ModuleSite(_Site):

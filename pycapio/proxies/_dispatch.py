@@ -13,6 +13,8 @@ from pycapio.session import Session, session_for
 
 # Sources, modules and tracebacks never wait (S3): a step's script may lie in CAPIO_DIR under "*".
 _SOURCE_SUFFIXES = (".py", ".pyc", ".pyi", ".pyw")
+# Who shows a traceback asks these for every source in it, whatever its name.
+_SOURCE_READERS = ("linecache", "tokenize", "traceback", "inspect")
 
 
 def never_waits(path: Any) -> bool:
@@ -24,7 +26,14 @@ def never_waits(path: Any) -> bool:
             root = os.path.abspath(entry or ".")
             if directory == root or directory.startswith(root.rstrip("/") + "/"):
                 return True
-    return bool(sys.argv) and text == sys.argv[0]
+    if sys.argv and text == sys.argv[0]:
+        return True
+    frame = sys._getframe(1)
+    while frame.f_globals.get("__name__", "").startswith("pycapio."):
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return frame.f_globals.get("__name__") in _SOURCE_READERS
 
 
 def purpose_for(path: Any, purpose: int) -> int:

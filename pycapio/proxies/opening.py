@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import io
 import os
 from typing import Any
 
@@ -14,6 +15,7 @@ from pycapio.patching import proxy_for
 from pycapio.proxies._dispatch import managed, never_waits
 
 _open = builtins.open
+_open_code = io.open_code
 _os_open = os.open
 _os_close = os.close
 _os_exit = os._exit
@@ -52,6 +54,14 @@ def open_proxy(
             lambda _path, flags: _os_open(backing, flags),
         )  # fmt: skip
     return open_in_session(session, name, file, mode, buffering, encoding, errors, newline, closefd)
+
+
+@proxy_for(_open_code, module="io")
+def open_code_proxy(path: Any) -> Any:
+    # Sources never wait.
+    found = managed(path)
+    backing = None if found is None else found[0].resolve(found[1], FOR_LOOKUP)
+    return _open_code(path if backing is None else backing)
 
 
 @proxy_for(_os_open, module="os")

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pycapio._pycapio import FOR_CHANGE, FOR_EXISTENCE, NOFOLLOW
 from pycapio.patching import Patcher, Replacement
-from pycapio.proxies import names, opening, queries, raw, spawning
+from pycapio.proxies import importing, names, opening, queries, raw, spawning
 from pycapio.scandir import DirEntry
 
 # (name in os, purpose, takes follow_symlinks, errors show the path)
@@ -37,6 +37,7 @@ _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
     (builtins, "open", opening.open_proxy),
     (io, "open", opening.open_proxy),
     (io, "FileIO", raw.FileIO),
+    (io, "open_code", opening.open_code_proxy),
     (os, "open", opening.os_open_proxy),
     (os, "close", opening.os_close_proxy),
     (os, "_exit", opening.exit_proxy),
@@ -98,4 +99,6 @@ def _replacements() -> list[Replacement]:
     return rows
 
 
-patcher: Final = Patcher(_replacements(), exclude=("pycapio", "_pycapio_gates"))
+patcher: Final = Patcher(
+    _replacements(), finder=importing.Finder, exclude=("pycapio", "_pycapio_gates")
+)

@@ -1,0 +1,156 @@
+"""Imports of modules that are CAPIO files: a script may import what it has just written.
+
+Python's own path finder looks at the kernel's files, which for a managed directory are those of
+CAPIO_DIR itself. The finder here answers for such entries of ``sys.path`` and ``__path__``, in
+their order among the others. Looking for a module never waits.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import posixpath
+import stat as _stat
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any
+
+from pycapio._pycapio import FOR_LOOKUP
+from pycapio.session import current, session_for
+
+_os_stat = os.stat
+_os_getcwd = os.getcwd
+
+
+def _backing(path: str) -> str | None:
+    """The kernel's path of a managed path that exists, else None."""
+    session = session_for(path)
+    if session is None:
+        return None
+    try:
+        found: str | None = session.resolve(path, FOR_LOOKUP)
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _kind(path: str) -> int:
+    """What a managed path is, 0 if nothing."""
+    found = _backing(path)
+    try:
+        return 0 if found is None else _stat.S_IFMT(_os_stat(found).st_mode)
+    except OSError:
+        return 0
+
+
+class _Loader:
+    """Reads a managed module from where it is; everything else shows the user's path."""
+
+    path: str
+
+    def get_data(self, path: Any) -> bytes:
+        found = _backing(os.fspath(path))
+        return super().get_data(path if found is None else found)  # type: ignore[misc, no-any-return]
+
+
+class _SourceLoader(_Loader, importlib.machinery.SourceFileLoader):  # type: ignore[misc]
+    def path_stats(self, path: Any) -> Any:
+        found = _backing(os.fspath(path))
+        return super().path_stats(path if found is None else found)
+
+    def set_data(self, path: Any, data: Any, **options: Any) -> None:
+        # Byte code goes beside sources that are in CAPIO_DIR itself. It is never part of the
+        # workflow.
+        if _backing(self.path) == self.path:
+            super().set_data(path, data, **options)
+
+
+class _BytecodeLoader(_Loader, importlib.machinery.SourcelessFileLoader):
+    pass
+
+
+class _ExtensionLoader(importlib.machinery.ExtensionFileLoader):
+    def create_module(self, spec: ModuleSpec) -> Any:
+        found = _backing(self.path)
+        if found is None:
+            return super().create_module(spec)
+        return super().create_module(ModuleSpec(spec.name, self, origin=found))
+
+
+def _loaders() -> tuple[tuple[str, Any], ...]:
+    machinery = importlib.machinery
+    return (
+        *((suffix, _ExtensionLoader) for suffix in machinery.EXTENSION_SUFFIXES),
+        *((suffix, _SourceLoader) for suffix in machinery.SOURCE_SUFFIXES),
+        *((suffix, _BytecodeLoader) for suffix in machinery.BYTECODE_SUFFIXES),
+    )
+
+
+class Finder:
+    """Belongs on ``sys.meta_path`` before Python's own path finder, which it asks for the rest."""
+
+    @staticmethod
+    def find_spec(
+        fullname: str, path: Sequence[str] | None = None, target: Any = None
+    ) -> ModuleSpec | None:
+        if not current():
+            return None
+        entries = sys.path if path is None else path
+        places = [_place(entry) for entry in entries]
+        if not any(places):
+            return None
+        portions: list[str] = []  # of a namespace package
+        for entry, place in zip(entries, places, strict=True):
+            spec = _find_in(place, fullname) if place else None
+            if spec is None:
+                spec = PathFinder.find_spec(fullname, [entry], target)
+            if spec is None:
+                continue
+            if spec.loader is not None:
+                return spec
+            portions.extend(spec.submodule_search_locations or ())
+        if not portions:
+            return None
+        spec = ModuleSpec(fullname, None)
+        spec.submodule_search_locations = list(dict.fromkeys(portions))
+        return spec
+
+    @staticmethod
+    def invalidate_caches() -> None:
+        """Nothing is cached."""
+
+
+def _place(entry: Any) -> str:
+    """The absolute path of an entry that may be managed, else ""."""
+    if not isinstance(entry, str):
+        return ""
+    try:
+        place = posixpath.join(_os_getcwd(), entry) if entry[:1] != "/" else entry
+    except OSError:
+        return ""
+    return place if session_for(place) is not None else ""
+
+
+def _find_in(place: str, fullname: str) -> ModuleSpec | None:
+    base = posixpath.join(place, fullname.rpartition(".")[2])
+    directory = _kind(base) == _stat.S_IFDIR
+    # As importlib's finder: a package, a module, a part of a namespace package.
+    candidates: list[tuple[str, list[str] | None]] = [(base, None)]
+    if directory:
+        candidates.insert(0, (posixpath.join(base, "__init__"), [base]))
+    for stem, locations in candidates:
+        for suffix, loader in _loaders():
+            if _kind(stem + suffix) == _stat.S_IFREG:
+                return importlib.util.spec_from_file_location(
+                    fullname,
+                    stem + suffix,
+                    loader=loader(fullname, stem + suffix),
+                    submodule_search_locations=locations,
+                )
+    if not directory:
+        return None
+    spec = ModuleSpec(fullname, None)
+    spec.submodule_search_locations = [base]
+    return spec

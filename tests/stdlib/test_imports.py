@@ -1,0 +1,237 @@
+"""Modules that are CAPIO files; sources that a traceback asks for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from pycapio.proxies.importing import Finder
+
+
+def test_a_module_just_written_can_be_imported(capio: Any) -> None:
+    capio.run(
+        "producer",
+        """
+        import importlib, inspect, os, sys
+
+        os.mkdir("made")
+        with open("made/one.py", "w") as file:
+            file.write("import made_too\\nvalue = 1\\ndef name(): return __name__\\n")
+        with open("made/made_too.py", "w") as file:
+            file.write("value = 2\\n")
+        sys.path.insert(0, os.path.abspath("made"))
+        import one
+        assert (one.value, one.made_too.value, one.name()) == (1, 2, "one")
+        assert one.__file__ == os.path.join(os.getcwd(), "made", "one.py"), one.__file__
+        assert one.__spec__.origin == one.__file__ and one.__spec__.has_location
+        assert inspect.getsource(one).startswith("import made_too")
+
+        with open("made/one.py", "w") as file:
+            file.write("value = 'changed'\\n")
+        assert importlib.reload(one).value == "changed"
+
+        # Packages, submodules, relative imports, resources.
+        os.makedirs("made/package/inner")
+        for name, text in (
+            ("package/__init__.py", "from .sub import value"),
+            ("package/sub.py", "value = 'sub'"),
+            ("package/inner/__init__.py", "from ..sub import value as outer"),
+        ):
+            with open("made/" + name, "w") as file:
+                file.write(text)
+        import package.inner
+        assert (package.value, package.inner.outer) == ("sub", "sub")
+        assert package.__path__ == [os.path.join(os.getcwd(), "made", "package")]
+        assert package.__spec__.loader.get_data(package.__file__) == b"from .sub import value"
+
+        # A namespace package with a part elsewhere.
+        os.makedirs("made/space")
+        with open("made/space/here.py", "w") as file:
+            file.write("where = 'here'")
+        elsewhere = sys.argv[1]
+        os.makedirs(elsewhere + "/space")
+        with open(elsewhere + "/space/there.py", "w") as file:
+            file.write("where = 'there'")
+        sys.path.append(elsewhere)
+        import space.here, space.there
+        assert (space.here.where, space.there.where) == ("here", "there")
+
+        # Relative entries, and the current directory.
+        with open("beside.py", "w") as file:
+            file.write("value = 'beside'")
+        sys.path.insert(0, "")
+        import beside
+        assert beside.value == "beside"
+
+        os.remove("beside.py")
+        del sys.modules["beside"]
+        try:
+            import beside
+        except ModuleNotFoundError as error:
+            assert error.name == "beside"
+        else:
+            raise SystemExit("imported what was removed")
+        """,
+        str(capio.tmp_path / "elsewhere"),
+    )
+    assert not (capio.dir / "made" / "__pycache__").exists()
+
+
+def test_order_of_the_path_counts(capio: Any) -> None:
+    """An entry outside, before the managed one, is first; real files in CAPIO_DIR are imported."""
+    for number, place in enumerate((capio.tmp_path / "first", capio.dir / "real")):
+        place.mkdir()
+        (place / "both.py").write_text(f"number = {number}")
+    (capio.dir / "real" / "only.py").write_text("number = 'real'")
+    capio.run(
+        "producer",
+        """
+        import os, sys
+        os.mkdir("made")
+        with open("made/both.py", "w") as file:
+            file.write("number = 2")
+        with open("made/json.py", "w") as file:
+            file.write("raise SystemExit('not the standard library')")
+        sys.path[:0] = [sys.argv[1]]
+        sys.path.append(os.path.abspath("made"))
+        sys.path.append(os.path.abspath("real"))
+        import both, only, json
+        assert both.number == 0
+        assert only.number == "real"
+        assert only.__file__ == os.path.abspath("real/only.py")
+        json.dumps({})
+        """,
+        str(capio.tmp_path / "first"),
+    )
+
+
+def test_broken_modules_fail_as_ever(capio: Any) -> None:
+    step = capio.run(
+        "producer",
+        """
+        import os, sys
+        sys.path.insert(0, os.getcwd())
+        with open("wrong.py", "w") as file:
+            file.write("def broken(:\\n")
+        try:
+            import wrong
+        except SyntaxError as error:
+            assert error.filename == os.path.abspath("wrong.py") and error.text.startswith("def b")
+        with open("raising.py", "w") as file:
+            file.write("def fail():\\n    raise KeyError('on this line')\\n")
+        import raising
+        raising.fail()
+        """,
+        status=1,
+    )
+    assert "raise KeyError('on this line')" in step.stderr
+    assert f'File "{capio.dir}/raising.py", line 2, in fail' in step.stderr
+
+
+def test_compiled_modules(capio: Any) -> None:
+    """Byte code without a source, and an extension module."""
+    libraries = Path(sysconfig.get_path("stdlib"), "lib-dynload")
+    extension = next(libraries.glob(f"_heapq*{sysconfig.get_config_var('EXT_SUFFIX')}"), "")
+    capio.run(
+        "producer",
+        """
+        import importlib.util, marshal, os, shutil, sys
+        sys.path.insert(0, os.getcwd())
+        with open("bare.pyc", "wb") as file:
+            file.write(importlib.util.MAGIC_NUMBER + bytes(12))
+            marshal.dump(compile("value = 'compiled'", "source.py", "exec"), file)
+        import bare
+        assert bare.value == "compiled" and bare.__file__ == os.path.abspath("bare.pyc")
+        if sys.argv[1]:
+            shutil.copy(sys.argv[1], "_heapq.so")
+            sys.modules.pop("_heapq", None)
+            sys.path.remove(os.path.dirname(sys.argv[1]))
+            import _heapq
+            assert _heapq.__file__ == os.path.abspath("_heapq.so"), _heapq.__file__
+        """,
+        str(extension),
+    )
+
+
+def test_the_finder_is_there_only_inside(capio: Any, original_functions: None) -> None:
+    before = list(sys.meta_path)
+    with capio.context("producer"):
+        names = [getattr(finder, "__name__", "") for finder in sys.meta_path]
+        assert names.index("Finder") == names.index("PathFinder") - 1
+        (capio.dir / "inside_only.py").write_text("value = 3")
+        sys.path.append(str(capio.dir))
+        try:
+            module = importlib.import_module("inside_only")
+        finally:
+            sys.path.remove(str(capio.dir))
+            sys.modules.pop("inside_only", None)
+        assert module.value == 3
+    assert sys.meta_path == before
+    assert Finder.find_spec("inside_only", [str(capio.dir)]) is None
+
+
+def test_tracebacks_never_wait(capio: Any) -> None:
+    """Code that calls itself by the name of a file that a step has yet to produce."""
+    capio.pair(["*"], committed="on_close")
+    step = capio.step(
+        "consumer",
+        """
+        import inspect, linecache, traceback, warnings
+        code = compile("def fail():\\n    raise KeyError('shown')\\n", "later.txt", "exec")
+        names = {}
+        exec(code, names)
+        try:
+            names["fail"]()
+        except KeyError:
+            traceback.print_exc()
+        assert linecache.getline("later.txt", 1) == ""
+        linecache.checkcache()
+        warnings.warn_explicit("careful", UserWarning, "later.txt", 2)
+        try:
+            inspect.getsource(names["fail"])
+        except OSError:
+            pass
+        print("through", flush=True)
+        """,
+    )
+    step.expect("through")
+    step.finish()
+    assert 'File "later.txt", line 2, in fail' in step.stderr
+
+
+def test_scripts_in_capio_dir_under_a_rule_for_everything(capio: Any) -> None:
+    """A consumer's own script and its modules lie in CAPIO_DIR, declared as somebody's output."""
+    capio.pair(["*"], committed="on_termination")
+    (capio.dir / "helper.py").write_text("value = 'helped'\n")
+    script = capio.dir / "script.py"
+    script.write_text("import helper\nprint(helper.value, flush=True)\nraise KeyError(__file__)\n")
+    step = capio.start([sys.executable, "-m", "pycapio", *capio.options("consumer"), str(script)])
+    step.expect("helped")
+    step.finish(1)
+    assert f"KeyError: '{script}'" in step.stderr
+    assert "raise KeyError(__file__)" in step.stderr
+
+
+def test_resolve_gives_the_kernels_path(capio: Any) -> None:
+    capio.run(
+        "producer",
+        """
+        import os, pathlib, subprocess, pycapio
+        with open("f", "w") as file:
+            file.write("content")
+        path = pycapio.resolve("f")
+        assert path != os.path.abspath("f")
+        assert subprocess.check_output(["cat", path]) == b"content"
+        assert pycapio.resolve(pathlib.Path("f")) == path == os.fsdecode(pycapio.resolve(b"f"))
+        assert pycapio.resolve("/etc/passwd") == "/etc/passwd"
+        try:
+            pycapio.resolve("absent")
+        except FileNotFoundError as error:
+            assert error.filename == "absent"
+        else:
+            raise SystemExit("resolved what does not exist")
+        """,
+    )
