@@ -18,7 +18,7 @@ CXX_SOURCES := $(shell find vendor/capio -name '*.h' -o -name '*.cc' -o -name '*
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help build test test-cpp test-python test-capio-lib conformance sanitize lint format demo bench wheel clean
+.PHONY: help build test test-cpp test-python test-capio-lib test-libraries conformance sanitize lint format demo bench wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' Makefile
@@ -64,6 +64,10 @@ test-python: build ## the Python tests, packaging included
 test-capio-lib: $(STAMPS)/native ## the Python tests against an installed library, through CAPIO_LIB
 	$(BUILD_ENGINE) --prefix build/prefix
 	CAPIO_LIB=$(CURDIR)/build/prefix $(PYTEST) --ignore=tests/packaging
+
+test-libraries: build ## the libraries of the field, which it installs
+	$(BIN)/python -m pip install --quiet --editable '.[libraries]'
+	$(PYTEST) tests/libraries
 
 conformance: build ## all of CPython's tests of files, in every version of Python found here
 	$(BIN)/python tests/conformance/pythons.py build/conformance

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
@@ -76,6 +75,8 @@ class CapioCLRule:
             "consumers": _names("consumers", consumers),
             "file_dependencies": _names("file_dependencies", file_dependencies),
         }
+        import json  # only for those who have rules in Python
+
         # What the library reads; equal rules have equal texts.
         self.text = json.dumps({key: value for key, value in values.items() if value is not None})
 
@@ -97,6 +98,8 @@ class CapioCLRule:
         return hash(self.text)
 
     def __repr__(self) -> str:
+        import json
+
         values = json.loads(self.text)
         return f"CapioCLRule({', '.join(f'{key}={value!r}' for key, value in values.items())})"
 

@@ -18,6 +18,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
 from pycapio._pycapio import FOR_LOOKUP
+from pycapio.proxies import native
 from pycapio.session import current, session_for
 
 _os_stat = os.stat
@@ -97,6 +98,17 @@ class Finder:
     ) -> ModuleSpec | None:
         if not current():
             return None
+        if native.is_watched(fullname):
+            found = Finder._find(fullname, path, target) or PathFinder.find_spec(
+                fullname, path, target
+            )
+            return None if found is None else native.watch(found, _is_elsewhere)
+        return Finder._find(fullname, path, target)
+
+    @staticmethod
+    def _find(
+        fullname: str, path: Sequence[str] | None = None, target: Any = None
+    ) -> ModuleSpec | None:
         entries = sys.path if path is None else path
         places = [_place(entry) for entry in entries]
         if not any(places):
@@ -120,6 +132,25 @@ class Finder:
     @staticmethod
     def invalidate_caches() -> None:
         """Nothing is cached."""
+
+
+def _is_elsewhere(path: str) -> bool:
+    """Whether a path is managed, and not just a file that lies in CAPIO_DIR."""
+    session = session_for(path)
+    if session is None:
+        return False
+    try:
+        found = session.resolve(path, FOR_LOOKUP)
+    except OSError:
+        return True
+    return found is not None and not _samefile(found, path)
+
+
+def _samefile(first: str, second: str) -> bool:
+    try:
+        return posixpath.samestat(_os_stat(first), _os_stat(second))
+    except OSError:
+        return False
 
 
 def _place(entry: Any) -> str:

@@ -1,0 +1,261 @@
+"""Libraries of the field: one process produces a file through each, another consumes it.
+
+They come with ``pip install pycapio[libraries]`` (make test-libraries); what is not installed is
+skipped. The consumer is started first and waits; the producer lives on until the consumer is done,
+so that it is the close that hands each file over.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any, NamedTuple
+
+import pytest
+
+ABSENT = "{} is not installed: pip install pycapio[libraries]"
+
+
+class Case(NamedTuple):
+    modules: str  # that have to be installed
+    write: str
+    read: str  # prints, line by line, what is expected
+    expected: str
+    rule: str = "on_close"
+    files: str = "f*"
+
+
+CASES = {
+    "numpy_save": Case(
+        "numpy",
+        "numpy.save('f.npy', numpy.arange(100_000))",
+        "a = numpy.load('f.npy'); print(a.sum(), a.shape)",
+        "4999950000 (100000,)",
+    ),
+    "numpy_load_mapped": Case(
+        "numpy",
+        "numpy.save('f.npy', numpy.arange(100_000))",
+        "a = numpy.load('f.npy', mmap_mode='r'); print(type(a).__name__, a[99_999])",
+        "memmap 99999",
+    ),
+    "numpy_savez": Case(
+        "numpy",
+        "numpy.savez_compressed('f.npz', a=numpy.ones(10), b=numpy.zeros(3))",
+        "f = numpy.load('f.npz'); print(sorted(f.files), f['a'].sum())",
+        "['a', 'b'] 10.0",
+    ),
+    "numpy_raw": Case(
+        "numpy",
+        "numpy.arange(1000, dtype='i4').tofile('f.raw')",
+        "a = numpy.fromfile('f.raw', dtype='i4'); print(len(a), a[-1])\n"
+        "with open('f.raw', 'rb') as file: print(numpy.fromfile(file, 'i4', 3, offset=8))",
+        "1000 999\n[2 3 4]",
+    ),
+    "numpy_tofile_of_a_file": Case(
+        "numpy",
+        "with open('f.raw', 'wb') as file:\n"
+        "    file.write(b'head')\n"
+        "    numpy.arange(1000, dtype='i4').tofile(file)\n"
+        "    file.write(b'tail')",
+        "with open('f.raw', 'rb') as file: print(len(file.read()))",
+        "4008",
+    ),
+    "numpy_memmap": Case(
+        "numpy",
+        "m = numpy.memmap('f.map', dtype='f8', mode='w+', shape=(100,))\n"
+        "m[:] = 1.5\nm.flush()\ndel m",
+        "print(numpy.memmap('f.map', dtype='f8', mode='r').sum())",
+        "150.0",
+    ),
+    # It opens and closes its file twice: docs/semantics.md.
+    "numpy_savetxt": Case(
+        "numpy",
+        "numpy.savetxt('f.txt', numpy.arange(6).reshape(2, 3), fmt='%d')",
+        "print(numpy.loadtxt('f.txt').sum(), numpy.genfromtxt('f.txt').shape)",
+        "15.0 (2, 3)",
+        rule="on_close:2",
+    ),
+    "numpy_savetxt_of_a_file": Case(
+        "numpy",
+        "with open('f.txt', 'w') as file: numpy.savetxt(file, numpy.ones((2, 2)))",
+        "print(numpy.loadtxt('f.txt').sum())",
+        "4.0",
+    ),
+    "pandas_csv": Case(
+        "pandas",
+        "pandas.DataFrame({'a': range(1000), 'b': 'x'}).to_csv('f.csv', index=False)",
+        "t = pandas.read_csv('f.csv'); print(t.shape, t.a.sum())\n"
+        "print(sum(len(part) for part in pandas.read_csv('f.csv', chunksize=300)))",
+        "(1000, 2) 499500\n1000",
+    ),
+    "pandas_parquet": Case(
+        "pandas pyarrow",
+        "t = pandas.DataFrame({'a': range(1000)})\nt.to_parquet('f.one')\n"
+        "with open('f.two', 'wb') as file: t.to_parquet(file)",
+        "print(pandas.read_parquet('f.one').a.sum())\n"
+        "with open('f.two', 'rb') as file: print(pandas.read_parquet(file).a.sum())",
+        "499500\n499500",
+    ),
+    "pandas_pickle_and_json": Case(
+        "pandas",
+        "t = pandas.DataFrame({'a': [1, 2]})\nt.to_pickle('f.pickle.gz')\nt.to_json('f.json')",
+        "print(pandas.read_pickle('f.pickle.gz').a.sum(), pandas.read_json('f.json').a.sum())",
+        "3 3",
+    ),
+    "pyarrow": Case(
+        "pyarrow",
+        "import pyarrow.parquet\n"
+        "t = pyarrow.table({'a': list(range(100))})\n"
+        "with open('f.parquet', 'wb') as file: pyarrow.parquet.write_table(t, file)\n"
+        "with open('f.arrow', 'wb') as file, pyarrow.ipc.new_stream(file, t.schema) as out:\n"
+        "    out.write_table(t)",
+        "import pyarrow.parquet\n"
+        "with open('f.parquet', 'rb') as file: print(pyarrow.parquet.read_table(file).num_rows)\n"
+        "with open('f.arrow', 'rb') as file: print(pyarrow.ipc.open_stream(file).read_all().num_rows)",
+        "100\n100",
+    ),
+    "h5py_of_a_file": Case(
+        "h5py numpy",
+        "with open('f.h5', 'w+b') as file, h5py.File(file, 'w') as out:\n"
+        "    out['data'] = numpy.arange(10_000)",
+        "with open('f.h5', 'rb') as file, h5py.File(file, 'r') as h: print(h['data'][...].sum())",
+        "49995000",
+    ),
+    "netcdf4_in_memory": Case(
+        "netCDF4 numpy",
+        "d = netCDF4.Dataset('memory', 'w', memory=1)\n"
+        "d.createDimension('x', 5)\nd.createVariable('v', 'f8', ('x',))[:] = numpy.arange(5)\n"
+        "with open('f.nc', 'wb') as file: file.write(d.close())",
+        "with open('f.nc', 'rb') as file: d = netCDF4.Dataset('memory', memory=file.read())\n"
+        "print(d['v'][:].sum())",
+        "10.0",
+    ),
+    "zarr_zip": Case(
+        "zarr numpy",
+        "store = zarr.storage.ZipStore('f.zip', mode='w')\n"
+        "zarr.create_array(store, data=numpy.arange(50))\nstore.close()",
+        "print(zarr.open_array(zarr.storage.ZipStore('f.zip', mode='r'), mode='r')[...].sum())",
+        "1225",
+    ),
+    "pillow": Case(
+        "PIL",
+        "import PIL.Image\nPIL.Image.new('RGB', (30, 20), 'red').save('f.png')",
+        "import PIL.Image\nwith PIL.Image.open('f.png') as i: print(i.size, i.getpixel((3, 3)))",
+        "(30, 20) (255, 0, 0)",
+    ),
+    "aiofiles": Case(
+        "aiofiles",
+        "import asyncio, aiofiles.os\n"
+        "async def main():\n"
+        "    async with aiofiles.open('f.txt', 'w') as file:\n"
+        "        await file.write('asynchronous\\n' * 3)\n"
+        "asyncio.run(main())",
+        "import asyncio, aiofiles.os\n"
+        "async def main():\n"
+        "    async with aiofiles.open('f.txt') as file:\n"
+        "        print(len([line async for line in file]), await aiofiles.os.path.getsize('f.txt'))\n"
+        "asyncio.run(main())",
+        "3 39",
+    ),
+    "joblib": Case(
+        "joblib numpy",
+        "joblib.dump({'a': numpy.arange(1000)}, 'f.joblib')\n"
+        "joblib.dump(list(range(99)), 'f.joblib.gz', compress=3)",
+        "print(joblib.load('f.joblib')['a'].sum(), len(joblib.load('f.joblib.gz')))\n"
+        "print(joblib.load('f.joblib', mmap_mode='r')['a'].sum())",
+        "499500 99\n499500",
+    ),
+    "dill": Case(
+        "dill",
+        "with open('f.dill', 'wb') as file: dill.dump(lambda x: x + 1, file)",
+        "with open('f.dill', 'rb') as file: print(dill.load(file)(1))",
+        "2",
+    ),
+    "cloudpickle": Case(
+        "cloudpickle",
+        "with open('f.pickle', 'wb') as file: cloudpickle.dump(lambda x: x + 1, file)",
+        "with open('f.pickle', 'rb') as file: print(cloudpickle.load(file)(1))",
+        "2",
+    ),
+    "tqdm": Case(
+        "tqdm",
+        "with open('f.txt', 'w') as file:\n"
+        "    for i in tqdm.tqdm(range(1000)): print(i, file=file)",
+        "with open('f.txt') as file: print(sum(int(line) for line in tqdm.tqdm(file)))\n"
+        "with open('f.txt', 'rb') as file, tqdm.tqdm.wrapattr(file, 'read') as w: print(len(w.read()))",
+        "499500\n3890",
+    ),
+    "matplotlib": Case(
+        "matplotlib PIL",
+        "import matplotlib; matplotlib.use('Agg')\nimport matplotlib.pyplot as plt\n"
+        "plt.plot([1, 2, 3])\nfor kind in ('png', 'svg', 'pdf'): plt.savefig('f.' + kind)",
+        "import PIL.Image\nprint(PIL.Image.open('f.png').size)\n"
+        "print(open('f.svg').read(5), open('f.pdf', 'rb').read(4))",
+        "(640, 480)\n<?xml b'%PDF'",
+    ),
+    "fsspec_local": Case(
+        "fsspec",
+        "import os\nwith fsspec.open('file://' + os.path.abspath('f.txt'), 'wt') as file:\n"
+        "    file.write('by fsspec')\n"
+        "fs = fsspec.filesystem('file')\nwith fs.open('f.gz', 'wb', compression='gzip') as file:\n"
+        "    file.write(b'packed')",
+        "fs = fsspec.filesystem('file')\nprint(fs.cat('f.txt'), fs.exists('f.txt'), fs.size('f.txt'))\n"
+        "with fsspec.open('f.gz', 'rb', compression='infer') as file: print(file.read())",
+        "b'by fsspec' True 9\nb'packed'",
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", ["update", "no_update"])
+@pytest.mark.parametrize("name", CASES)
+def test_producer_and_consumer(capio: Any, name: str, mode: str) -> None:
+    case = CASES[name]
+    for module in case.modules.split():
+        pytest.importorskip(module, reason=ABSENT.format(module))
+    capio.env["MPLCONFIGDIR"] = str(capio.tmp_path)
+    capio.pair([case.files], committed=case.rule, mode=mode)
+    imports = "import " + ", ".join(case.modules.split()) + "\n"
+    consumer = capio.step("consumer", imports + textwrap.dedent(case.read) + "\n")
+    producer = capio.step(
+        "producer",
+        f"{imports}{case.write}\nimport sys\nprint('written', flush=True)\nsys.stdin.readline()\n",
+    )
+    producer.expect("written")
+    assert consumer.finish().stdout == case.expected + "\n"
+    producer.send()
+    producer.finish()
+
+
+def test_files_are_there_for_those_without_pycapio(capio: Any) -> None:
+    """Undeclared: kept, and written to CAPIO_DIR at the end."""
+    pytest.importorskip("numpy", reason=ABSENT.format("numpy"))
+    capio.run("producer", "import numpy\nnumpy.save('f.npy', numpy.arange(3))\n")
+    assert capio.wait_for_server_end()
+    assert (capio.dir / "f.npy").stat().st_size == 128 + 24
+
+
+NATIVE = {
+    "h5py": "h5py.File('f.h5', 'w')",
+    "sqlite3": "sqlite3.connect('f.db')",
+    "pyarrow.parquet": "pyarrow.parquet.write_table(pyarrow.table({'a': [1]}), 'f.parquet')",
+}
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_native_code_that_opens_by_path_is_pointed_out_once(capio: Any, name: str) -> None:
+    pytest.importorskip(name, reason=ABSENT.format(name))
+    step = capio.run(
+        "producer",
+        f"""
+        import os
+        import {name}
+        for directory in (os.curdir, os.curdir, {str(capio.tmp_path)!r}):
+            os.chdir(directory)
+            try:
+                {NATIVE[name]}
+            except Exception:
+                pass
+        """,
+    )
+    warned = [line for line in step.stderr.splitlines() if "RuntimeWarning: pycapio:" in line]
+    assert len(warned) == 1, step.stderr
+    assert "native code" in warned[0] and "docs/limits.md" in warned[0]
