@@ -194,7 +194,11 @@ def test_only_the_binding_uses_ffi() -> None:
     using = {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
-        if re.search(r"\bffi\b|\bcffi\b|\blib\.capio_|\bdlopen\b", path.read_text())
+        if re.search(
+            r"^\s*(?:import|from) (?:_?cffi|pycapio\._capio_abi)|\bffi\.|\blib\.capio_|\bdlopen\(",
+            path.read_text(),
+            re.MULTILINE,
+        )
     }
     assert using <= {"_pycapio.py", "_capio_abi.py", "_build_ffi.py"}
 
