@@ -618,4 +618,5 @@ def test_defaults_and_signature() -> None:
         "capio_cl_configuration_file": "",
         "await_server_timeout_seconds": 2,
         "teardown_server": True,
+        "rules": (),
     }
