@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import sys
 import tarfile
@@ -15,8 +16,15 @@ from build_helpers import ROOT, Distributions, Installation, run
 @pytest.fixture(scope="session")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
     """sdist, and the wheel made from the sdist."""
-    out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
+    # Made once for all workers: two builds of an sdist in one tree remove each other's files.
+    shared = tmp_path_factory.getbasetemp().parent
+    out = shared / "dist"
+    with open(shared / "dist.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists():
+            made = tmp_path_factory.mktemp("dist")
+            run(sys.executable, "-m", "build", "--outdir", made, ROOT, cwd=made)
+            made.rename(out)
     (sdist,) = out.glob("*.tar.gz")
     (wheel,) = out.glob("*.whl")
     return Distributions(sdist, wheel)

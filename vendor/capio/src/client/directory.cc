@@ -1,44 +1,55 @@
 #include "client/directory.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <string.h>
+
+#include <algorithm>
 
 #include "capio/capio.h"
 #include "client/file.h"
+#include "os/paths.h"
 #include "store/waits.h"
 
 namespace capio {
 namespace {
 
-// A declared directory is final when everybody who is declared to fill it has ended
-// (on_termination, which is what a directory without a clause gets, too). Until then a consumer's
-// listing under `update` waits.
+// A listing costs time in proportion to the directory: it may take a twentieth of the time.
+constexpr int64_t kScanShare = 20;
+// Without need a growing directory is listed again no more often than this.
+constexpr int64_t kIdleScanNs = 5'000'000'000;
+constexpr size_t kTakenAtOnce = 512;
+
+Status Failed(Session* session, const Prospect& prospect) {
+  return Status::Error(EOWNERDEAD, "app '" + session->store().AppName(prospect.app) + "' (pid " +
+                                       std::to_string(prospect.pid) +
+                                       ") failed before the directory was complete");
+}
+
+// Waits until a declared directory is final (S5).
 Status AwaitFilled(Session* session, const std::string& relative) {
   Store& store = session->store();
+  int64_t scanned = 0;
+  int64_t cost = 0;
   for (;;) {
-    WaitWord* word = store.records->PathWord(relative);
-    uint32_t prepared = PrepareWait(word);
+    uint32_t prepared = PrepareWait(store.records->PathWord(relative));
     // Looked up every time: a rule may come while we wait.
     auto rule = session->RuleOf(relative);
-    bool filling = false;
-    for (uint32_t app : rule->producers) {
-      int32_t pid = 0;
-      switch (store.judge->StandingOf(app, &pid)) {
-        case Standing::kFailed:
-          return Status::Error(EOWNERDEAD, "app '" + store.AppName(app) + "' (pid " +
-                                               std::to_string(pid) +
-                                               ") failed before the directory was complete");
-        case Standing::kEnded:
-          break;
-        default:
-          filling = true;
-      }
+    // The log says when counting may be worth its time.
+    const DirectoryLog* log = store.directories->Find(relative);
+    int64_t now = os().MonotonicNs();
+    bool count = now - scanned >= cost * kScanShare &&
+                 (log == nullptr || log->count.load() + 1 >= rule->streaming.n_files ||
+                  now - scanned >= kIdleScanNs);
+    Sealed sealed;
+    Prospect prospect = store.judge->DirectoryProspect(relative, *rule, count, &sealed);
+    if (count) {
+      scanned = os().MonotonicNs();
+      cost = scanned - now;
     }
-    if (!filling) return Status::Ok();
-    if (rule->streaming.n_files > 0) {
-      auto entries = store.layers->List(relative);
-      if (entries.ok() && entries->size() >= rule->streaming.n_files) return Status::Ok();
-    }
-    CAPIO_RETURN_IF_ERROR(session->SleepForPath(relative, *rule, prepared));
+    if (prospect.outlook == Outlook::kFailed) return Failed(session, prospect);
+    if (prospect.outlook != Outlook::kPending) return Status::Ok();
+    CAPIO_RETURN_IF_ERROR(session->SleepForEntries(relative, rule->producers, prepared));
   }
 }
 
@@ -53,18 +64,102 @@ Result<std::unique_ptr<Directory>> Directory::Open(const std::shared_ptr<Session
   auto layer = AwaitExistence(session.get(), relative, true, &st);
   if (!layer.ok()) return layer.status();
   if (!S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
+  std::unique_ptr<Directory> directory(new Directory(session, relative, rule));
   if (rule->declared() && !session->DeclaredProducer(*rule)) {
-    CAPIO_RETURN_IF_ERROR(AwaitFilled(session.get(), relative));
+    directory->live_ = rule->is_directory && rule->streaming.fire == FireRule::kNoUpdate;
+    if (!directory->live_) CAPIO_RETURN_IF_ERROR(AwaitFilled(session.get(), relative));
   }
-  auto entries = session->store().layers->List(relative);
-  if (!entries.ok()) return entries.status();
-  return std::unique_ptr<Directory>(new Directory(entries.take()));
+  if (directory->live_) {
+    // In the order in which they came; then what no log knows.
+    while (directory->TakeLogged()) {
+    }
+  }
+  CAPIO_RETURN_IF_ERROR(directory->Scan(!directory->live_));
+  return directory;
+}
+
+// What a consumer must not see of the real directory (S3): a declared output that an earlier run
+// has left.
+bool Directory::Hidden(const DirEntry& entry) const {
+  if (entry.layer != Layer::kReal) return false;
+  std::string path = Below(relative_, entry.name);
+  auto rule = session_->RuleOf(path);
+  if (!rule->declared() || session_->DeclaredProducer(*rule)) return false;
+  struct stat st = {};
+  return session_->store().layers->InReal(path, &st) && !session_->RealCounts(st, path);
+}
+
+bool Directory::TakeLogged() {
+  DirectoryLogs& logs = *session_->store().directories;
+  const DirectoryLog* log = logs.Find(relative_);
+  if (log == nullptr) return false;
+  bool any = false;
+  for (size_t n = 0; n < kTakenAtOnce; ++n) {
+    const DirectoryLogEntry* next = logs.Next(log, last_);
+    if (next == nullptr) break;
+    last_ = next;
+    any = true;
+    DirEntry entry;
+    entry.name = DirectoryLogs::NameOf(next);
+    struct stat st = {};
+    auto layer = session_->store().layers->Find(Below(relative_, entry.name), &st, false);
+    // It has been renamed or removed since.
+    if (!layer.ok() || !taken_.insert(entry.name).second) continue;
+    entry.ino = st.st_ino;
+    entry.type = IFTODT(st.st_mode);
+    entry.layer = *layer;
+    entries_.push_back(std::move(entry));
+  }
+  return any;
+}
+
+Status Directory::Scan(bool final) {
+  int64_t start = os().MonotonicNs();
+  auto listed = session_->store().layers->List(relative_);
+  if (!listed.ok()) return listed.status();
+  bool rules = rule_->declared() || session_->store().rules->any();
+  for (DirEntry& entry : *listed) {
+    if (rules && Hidden(entry)) continue;
+    // What CAPIO leaves alone is shown when the listing is final: a temporary file is gone by then.
+    if (!final && session_->RuleOf(Below(relative_, entry.name))->excluded) continue;
+    if (live_ && !taken_.insert(entry.name).second) continue;
+    entries_.push_back(std::move(entry));
+  }
+  done_ = final;
+  scanned_ns_ = os().MonotonicNs();
+  scan_cost_ns_ = scanned_ns_ - start;
+  return Status::Ok();
+}
+
+// Nothing is left to deliver: waits for more, once, or finds that the directory is complete.
+Status Directory::AwaitMore() {
+  Store& store = session_->store();
+  uint32_t prepared = PrepareWait(store.records->PathWord(relative_));
+  if (TakeLogged()) return Status::Ok();
+  rule_ = session_->RuleOf(relative_);
+  int64_t since = os().MonotonicNs() - scanned_ns_;
+  bool affordable = since >= scan_cost_ns_ * kScanShare;
+  bool count = affordable && taken_.size() >= rule_->streaming.n_files;
+  Sealed sealed;
+  Prospect prospect = store.judge->DirectoryProspect(relative_, *rule_, count, &sealed);
+  if (prospect.outlook == Outlook::kFailed) return Failed(session_.get(), prospect);
+  if (prospect.outlook != Outlook::kPending) {
+    while (TakeLogged()) {
+    }
+    return Scan(true);
+  }
+  if (since >= std::max(kIdleScanNs, scan_cost_ns_ * kScanShare)) {
+    CAPIO_RETURN_IF_ERROR(Scan(false));
+    if (!entries_.empty()) return Status::Ok();
+  }
+  return session_->SleepForEntries(relative_, rule_->producers, prepared);
 }
 
 Result<size_t> Directory::Read(void* buf, size_t cap) {
+  while (entries_.empty() && !done_) CAPIO_RETURN_IF_ERROR(AwaitMore());
   size_t used = 0;
-  for (; next_ < entries_.size(); ++next_) {
-    const DirEntry& entry = entries_[next_];
+  while (!entries_.empty()) {
+    const DirEntry& entry = entries_.front();
     size_t size = (sizeof(capio_dirent) + entry.name.size() + 1 + 7) / 8 * 8;
     if (used + size > cap) {
       if (used == 0) return Status::Error(ERANGE);
@@ -81,6 +176,7 @@ Result<size_t> Directory::Read(void* buf, size_t cap) {
     memcpy(to, &head, sizeof head);
     memcpy(to + sizeof head, entry.name.data(), entry.name.size());
     used += size;
+    entries_.pop_front();
   }
   return used;
 }

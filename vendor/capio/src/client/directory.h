@@ -2,11 +2,14 @@
 #ifndef CAPIO_CLIENT_DIRECTORY_H_
 #define CAPIO_CLIENT_DIRECTORY_H_
 
+#include <deque>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "client/session.h"
+#include "store/directories.h"
 
 namespace capio {
 
@@ -14,14 +17,33 @@ class Directory {
  public:
   static Result<std::unique_ptr<Directory>> Open(const std::shared_ptr<Session>& session,
                                                  const std::string& relative);
-  // Packs as many capio_dirent records into buf as fit. 0: the end.
+  // Packs as many capio_dirent records into buf as fit. 0: the end. Under no_update this waits for
+  // more entries until the directory is committed.
   Result<size_t> Read(void* buf, size_t cap);
 
  private:
-  explicit Directory(std::vector<DirEntry> entries) : entries_(std::move(entries)) {}
+  Directory(std::shared_ptr<Session> session, std::string relative,
+            std::shared_ptr<const Rule> rule)
+      : session_(std::move(session)), relative_(std::move(relative)), rule_(std::move(rule)) {}
 
-  std::vector<DirEntry> entries_;
-  size_t next_ = 0;
+  // Takes what the log has; false if that is nothing.
+  bool TakeLogged();
+  // Lists the directory and takes what was not delivered yet. final: it is committed, so what is
+  // there now is all there is.
+  Status Scan(bool final);
+  Status AwaitMore();
+  [[nodiscard]] bool Hidden(const DirEntry& entry) const;
+
+  std::shared_ptr<Session> session_;
+  std::string relative_;
+  std::shared_ptr<const Rule> rule_;
+  bool live_ = false;  // listed as it grows
+  bool done_ = false;
+  std::deque<DirEntry> entries_;  // not yet delivered
+  std::unordered_set<std::string> taken_;
+  const DirectoryLogEntry* last_ = nullptr;
+  int64_t scanned_ns_ = 0;
+  int64_t scan_cost_ns_ = 0;
 };
 
 }  // namespace capio

@@ -178,7 +178,7 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     }
   }
 
-  Activity opening(session.get(), kOpening, relative, session->app());
+  Activity opening(session.get(), kOpening, relative);
   if (!opening.shown()) return NoSpace(*session, relative);
   Fd fd;
   bool created = false;
@@ -600,6 +600,8 @@ Status File::Close(CloseKind kind, FdFate fate) {
     if (kind == CloseKind::kFailed) {
       (void)session_->store().judge->Fail(record_, kFailureIo, session_->app(), ::getpid());
     }
+    // The step has ended badly already: what is closed on the way out was left by that.
+    if (kind == CloseKind::kCount && session_->EndsBadly()) kind = CloseKind::kAbandoned;
     // Before the close is counted: a death in between leaves an open cell, which fails the file.
     if (kind == CloseKind::kAbandoned) cell_.load()->abandoned.fetch_add(1);
   }

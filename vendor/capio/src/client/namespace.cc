@@ -42,7 +42,7 @@ Status AwaitIfDeclared(Session* session, const std::string& relative) {
 class Naming {
  public:
   Naming(Session* session, const std::string& name, bool directory)
-      : said_(session, directory ? kNamingTree : kNaming, name, session->app()) {
+      : said_(session, directory ? kNamingTree : kNaming, name) {
     Store& store = session->store();
     Header& header = store.segment->header();
     auto moving = [&] {

@@ -11,6 +11,7 @@
 #include <array>
 
 #include "capio/capio.h"
+#include "client/deadlock.h"
 #include "client/server_launch.h"
 #include "os/paths.h"
 #include "rules/capio_cl.h"
@@ -68,6 +69,8 @@ struct WaitClock {
   int64_t next_warning = 0;
   std::string ended;  // the path whose producers were seen to have ended
   std::string needs;
+  uint32_t rounds = 0;  // looks in vain
+  DeadlockWatch deadlock;
 };
 thread_local WaitClock wait_clock;
 
@@ -445,10 +448,9 @@ void Session::Finish() {
   store_->segment->header().alive_ns.store(os().RealtimeNs(), std::memory_order_relaxed);
   store_->locks->Drop(slot_);
   // What our end commits we seal ourselves: nobody has to wait for a busy server.
-  for (FileRecord* record : mine) {
-    bool sealed = false;
-    (void)store_->judge->Evaluate(record, -1, &sealed);
-  }
+  Sealed sealed;
+  for (FileRecord* record : mine) (void)store_->judge->Evaluate(record, -1, &sealed);
+  store_->judge->EvaluateDependents(&sealed);
 }
 
 Status Session::AwaitSafe(uint32_t wait_ms) {
@@ -631,25 +633,7 @@ bool Session::Produces(const Rule& rule, const FileRecord* record) {
 }
 
 bool Session::RealCounts(const struct stat& st, const std::string& relative) const {
-  const Header& header = store_->segment->header();
-  if ((config_.flags & CAPIO_SESSION_RESUME) != 0 || (header.flags.load() & kResume) != 0) {
-    return true;
-  }
-  int64_t changed = st.st_mtim.tv_sec * INT64_C(1'000'000'000) + st.st_mtim.tv_nsec;
-  if (header.fs_in_use.load(std::memory_order_acquire) != 0) {
-    // It may be the store's own file, which came here by a rename or was copied with its times.
-    Fd fd(os().OpenAt(store_->real.get(), relative.c_str(), O_PATH, 0));
-    FileIdentity id;
-    if (fd.valid() && os().Identity(fd.get(), st, &id) == 0 &&
-        store_->records->Find(id) != nullptr) {
-      return true;
-    }
-  }
-  if (changed < header.stamp_ns) return false;
-  // Made in this run by a tool that knows nothing of CAPIO: complete when nobody has it open for
-  // writing.
-  return S_ISDIR(st.st_mode) ||
-         ProbeWritersAt(store_->real.get(), relative.c_str()) != Writers::kSome;
+  return (config_.flags & CAPIO_SESSION_RESUME) != 0 || store_->judge->RealCounts(st, relative);
 }
 
 Result<Cell*> Session::CellFor(FileRecord* record) {
@@ -666,15 +650,27 @@ Result<Cell*> Session::CellFor(FileRecord* record) {
 }
 
 FileState Session::Evaluate(FileRecord* record, int read_only) {
-  bool sealed = false;
+  Sealed sealed;
   FileState state = store_->judge->Evaluate(record, read_only, &sealed);
-  if (state == kClosing || (sealed && (record->flags.load() & kFilePermanent) != 0)) {
-    NoticeFile(record);
+  if (state == kClosing) NoticeFile(record);
+  for (const FileRecord* final : sealed) {
+    if ((final->flags.load() & kFilePermanent) != 0) NoticeFile(final);
   }
   return state;
 }
 
+void Session::NoteEntry(const std::string& relative) {
+  if (!store_->rules->any() || relative.empty()) return;
+  std::string directory(ParentOf(relative));
+  auto rule = RuleOf(directory);
+  if (!rule->is_directory || !rule->declared()) return;
+  // Without room for it a listing finds the entry.
+  (void)store_->directories->Append(directory,
+                                    std::string_view(relative).substr(relative.rfind('/') + 1));
+}
+
 void Session::NoticePath(const std::string& relative) {
+  NoteEntry(relative);
   WakeAll(store_->records->PathWord(relative));
   // Who waits for a directory to fill sleeps on its name.
   WakeAll(store_->records->PathWord(ParentOf(relative)));
@@ -721,15 +717,22 @@ void Session::ReturnThreadSlot(ThreadSlot* slot) {
 }
 
 Activity::Activity(Session* session, ThreadActivity activity, std::string_view name,
-                   uint32_t needed_app)
+                   const std::vector<uint32_t>& needed, int64_t since_ns, uint32_t rounds)
     : session_(session), slot_(session->TakeThreadSlot()) {
   if (slot_ == nullptr) return;
   size_t kept = std::min<size_t>(name.size(), kThreadNameMax);
   memcpy(slot_->name, name.data(), kept);
   slot_->name_size.store(static_cast<uint32_t>(name.size()), std::memory_order_relaxed);
   slot_->name_hash.store(HashString(name), std::memory_order_relaxed);
-  slot_->needed_app.store(needed_app, std::memory_order_relaxed);
-  slot_->since_ns.store(os().MonotonicNs(), std::memory_order_relaxed);
+  bool known = needed.size() <= kNeededMax;
+  for (size_t i = 0; known && i < needed.size(); ++i) {
+    slot_->needed[i].store(static_cast<uint16_t>(needed[i]), std::memory_order_relaxed);
+  }
+  slot_->needed_size.store(known ? static_cast<uint32_t>(needed.size()) : 0u,
+                           std::memory_order_relaxed);
+  slot_->thread.store(os().ThreadId(), std::memory_order_relaxed);
+  slot_->since_ns.store(since_ns, std::memory_order_relaxed);
+  slot_->rounds.store(rounds, std::memory_order_relaxed);
   slot_->activity.store(activity, std::memory_order_seq_cst);
 }
 
@@ -826,9 +829,10 @@ Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity
                                      " s (CAPIO_WAIT_TIMEOUT): " + Describe(apps));
   }
   if (now >= clock.next_warning) {
-    const char* what = activity == kWaitingPath     ? "to exist"
-                       : activity == kWaitingCommit ? "to be complete"
-                                                    : "to have more bytes";
+    const char* what = activity == kWaitingPath      ? "to exist"
+                       : activity == kWaitingCommit  ? "to be complete"
+                       : activity == kWaitingEntries ? "to have more entries"
+                                                     : "to have more bytes";
     Say("waiting " + std::to_string((now - clock.since) / 1'000'000'000) + " s for " + dir_ + "/" +
         name + " " + what + ": " + Describe(apps));
     clock.next_warning = now + 2 * std::max<int64_t>(now - clock.since, 1'000'000'000);
@@ -837,8 +841,16 @@ Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity
   if (limit > 0) sleep = std::min(sleep, limit - (now - clock.since));
   int result = 0;
   {
-    Activity shown(this, activity, name, apps.empty() ? kNoApp : apps.front());
+    Activity shown(this, activity, name, apps, clock.since, clock.rounds);
+    if (clock.rounds > 0) CountBusyThreads(store_.get(), slot_);
     result = WaitOn(word, prepared, std::max<int64_t>(sleep, 1'000'000));
+    // While this wait is still shown, as part of what is looked at.
+    if (result == -ETIMEDOUT && clock.sleep >= kLongestSleepNs) {
+      if (Status stuck = clock.deadlock.Check(store_.get(), slot_); !stuck.ok()) {
+        clock.what.clear();
+        return stuck;
+      }
+    }
   }
   clock.last = os().MonotonicNs();
   clock.slice += clock.last - now;
@@ -849,6 +861,7 @@ Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity
   }
   if (result == -ETIMEDOUT) {
     clock.sleep = std::min(clock.sleep * 2, kLongestSleepNs);
+    ++clock.rounds;
     ReviveServer();
   } else if (result == 0) {
     clock.sleep = kFirstSleepNs;
@@ -914,6 +927,13 @@ Status Session::SleepForPath(const std::string& relative, const Rule& rule, uint
   CAPIO_RETURN_IF_ERROR(Sleep(store_->records->PathWord(relative), prepared, kWaitingPath, relative,
                               apps, &timed_out));
   return Status::Ok();
+}
+
+Status Session::SleepForEntries(const std::string& relative, const std::vector<uint16_t>& apps,
+                                uint32_t prepared) {
+  bool timed_out = false;
+  return Sleep(store_->records->PathWord(relative), prepared, kWaitingEntries, relative,
+               {apps.begin(), apps.end()}, &timed_out);
 }
 
 Status Session::Failure(const FileRecord* record) const {

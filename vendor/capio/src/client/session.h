@@ -79,6 +79,9 @@ class Session {
   Status SleepForPath(const std::string& relative, const Rule& rule, uint32_t prepared);
   // Sleeps until the file is final. Ok: committed.
   Status WaitForCommit(FileRecord* record);
+  // One bounded sleep until a directory that these apps fill has more entries or is complete.
+  Status SleepForEntries(const std::string& relative, const std::vector<uint16_t>& apps,
+                         uint32_t prepared);
   // One bounded sleep until the file has `size` bytes or its status is no longer this.
   Status SleepForBytes(FileRecord* record, uint64_t status, uint64_t size, int fd);
   Status Failure(const FileRecord* record) const;
@@ -98,6 +101,10 @@ class Session {
   uint32_t slot() const { return slot_; }
   uint32_t epoch() const { return epoch_; }
   const SessionConfig& config() const { return config_; }
+  // Its bad end has been announced.
+  bool EndsBadly() const {
+    return (store_->segment->header().clients[slot_].flags.load() & kClientBad) != 0;
+  }
   bool ended() const { return ended_.load(std::memory_order_acquire); }
 
  private:
@@ -121,6 +128,8 @@ class Session {
   // time-outs. Ok: look again.
   Status Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity, const std::string& name,
                const std::vector<uint32_t>& apps, bool* timed_out);
+  // Notes what has come to be in the log of the directory it is in, if that is declared.
+  void NoteEntry(const std::string& relative);
   std::vector<uint32_t> ProvidersOf(const FileRecord* record);
   std::string Census(uint32_t app) const;
   std::string Describe(const std::vector<uint32_t>& apps) const;
@@ -151,7 +160,8 @@ class Session {
 // What the calling thread is about, shown in its thread slot for as long as this lives.
 class Activity {
  public:
-  Activity(Session* session, ThreadActivity activity, std::string_view name, uint32_t needed_app);
+  Activity(Session* session, ThreadActivity activity, std::string_view name,
+           const std::vector<uint32_t>& needed = {}, int64_t since_ns = 0, uint32_t rounds = 0);
   ~Activity();
   Activity(const Activity&) = delete;
   Activity& operator=(const Activity&) = delete;

@@ -19,6 +19,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace capio {
 
@@ -63,6 +64,8 @@ class Os {
   virtual ssize_t CopyRange(int from, int to, off_t offset, size_t n);
   virtual ssize_t Getdents(int fd, void* buf, size_t n);
   virtual int StatVfs(int fd, struct statvfs* st);
+  // When the file came into being; 0 where the file system does not tell.
+  virtual int64_t BirthNs(int dir, const char* path);
   virtual int Identity(int fd, const struct stat& st, FileIdentity* id);
   virtual int Fcntl(int fd, int command, intptr_t argument);
 
@@ -106,6 +109,13 @@ class Os {
   virtual int InotifyRemove(int fd, int watch);
   virtual int SignalFd(const sigset_t& signals);
   virtual int CloseRange(unsigned first, unsigned last);
+
+  // This process's threads.
+  virtual int32_t ThreadId();
+  virtual int ThreadIds(std::vector<int32_t>* out);
+  // Whether a thread of this process sleeps until another one of it wakes it: no signal, time or
+  // event from outside ends that. False if it cannot be told.
+  virtual bool WaitsForThread(int32_t thread);
 
   virtual int64_t MonotonicNs();
   virtual int64_t RealtimeNs();

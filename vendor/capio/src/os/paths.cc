@@ -64,6 +64,12 @@ bool PathBelow(std::string_view path, std::string_view root, std::string* relati
   return true;
 }
 
+std::string Below(std::string_view directory, std::string_view name) {
+  std::string path(directory);
+  if (!path.empty()) path += '/';
+  return path.append(name);
+}
+
 std::string_view ParentOf(std::string_view relative) {
   size_t cut = relative.rfind('/');
   return cut == std::string_view::npos ? std::string_view() : relative.substr(0, cut);

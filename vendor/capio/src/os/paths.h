@@ -24,6 +24,8 @@ bool PathBelow(std::string_view path, std::string_view root, std::string* relati
 
 // "a/b/c" -> "a/b", "c" -> "".
 std::string_view ParentOf(std::string_view relative);
+// "a/b", "c" -> "a/b/c"; "", "c" -> "c".
+std::string Below(std::string_view directory, std::string_view name);
 
 // A file name that holds any string: bytes outside [A-Za-z0-9_-] and a leading '.' are written %XX;
 // more than 128 bytes become a prefix and a hash, so that the name and what is put beside it fit in

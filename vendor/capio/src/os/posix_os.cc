@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -140,6 +141,15 @@ ssize_t Os::Getdents(int fd, void* buf, size_t n) {
   return got < 0 ? -errno : got;
 }
 int Os::StatVfs(int fd, struct statvfs* st) { return Check(::fstatvfs(fd, st)); }
+
+int64_t Os::BirthNs(int dir, const char* path) {
+  struct statx more = {};
+  if (::statx(dir, path, AT_SYMLINK_NOFOLLOW, STATX_BTIME, &more) < 0 ||
+      (more.stx_mask & STATX_BTIME) == 0) {
+    return 0;
+  }
+  return more.stx_btime.tv_sec * INT64_C(1'000'000'000) + more.stx_btime.tv_nsec;
+}
 
 int Os::Identity(int fd, const struct stat& st, FileIdentity* id) {
   id->dev = st.st_dev;
@@ -287,6 +297,40 @@ int Os::CloseRange(unsigned first, unsigned last) {
   (void)last;
   return -ENOSYS;
 #endif
+}
+
+int32_t Os::ThreadId() { return static_cast<int32_t>(::syscall(SYS_gettid)); }
+
+int Os::ThreadIds(std::vector<int32_t>* out) {
+  DIR* directory = ::opendir("/proc/self/task");
+  if (directory == nullptr) return -errno;
+  while (const struct dirent* entry = ::readdir(directory)) {
+    if (entry->d_name[0] != '.') out->push_back(static_cast<int32_t>(::atoi(entry->d_name)));
+  }
+  ::closedir(directory);
+  return 0;
+}
+
+bool Os::WaitsForThread(int32_t thread) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/task/%d/syscall", thread);
+  Fd fd(OpenAt(AT_FDCWD, path, O_RDONLY, 0));
+  char text[256];
+  ssize_t n = fd.valid() ? Read(fd.get(), text, sizeof text - 1) : -1;
+  if (n <= 0) return false;
+  text[n] = '\0';
+  // The number and the arguments of the call it sleeps in: a private futex without a time limit.
+  long number = -1;
+  unsigned long long word = 0;
+  unsigned long long operation = 0;
+  unsigned long long value = 0;
+  unsigned long long timeout = 1;
+  if (sscanf(text, "%ld %llx %llx %llx %llx", &number, &word, &operation, &value, &timeout) != 5) {
+    return false;
+  }
+  unsigned long long command = operation & FUTEX_CMD_MASK & 0xffffffffu;
+  return number == SYS_futex && (operation & FUTEX_PRIVATE_FLAG) != 0 && timeout == 0 &&
+         (command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET);
 }
 
 int64_t Os::MonotonicNs() {

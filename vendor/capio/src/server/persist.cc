@@ -31,18 +31,6 @@ bool StillNamed(Store* store, const FileRecord* record, const std::string& name)
 
 }  // namespace
 
-Status PersistDirectories(Store* store, const std::string& directory) {
-  struct stat st = {};
-  if (directory.empty() || os().FstatAt(store->real.get(), directory.c_str(), &st, 0) == 0) {
-    return Status::Ok();
-  }
-  CAPIO_RETURN_IF_ERROR(PersistDirectories(store, std::string(ParentOf(directory))));
-  mode_t mode = 0777;
-  if (store->layers->Find(directory, &st, true).ok()) mode = st.st_mode & 07777;
-  int error = os().MkdirAt(store->real.get(), directory.c_str(), mode);
-  return error < 0 && error != -EEXIST ? Status::Error(-error) : Status::Ok();
-}
-
 namespace {
 
 // Puts a file of the fs tree under its name in CAPIO_DIR: the inode stays, so those who have it
@@ -100,7 +88,7 @@ PersistOutcome PersistFile(Store* store, PersistTask task) {
     return outcome;
   }
   std::string parent(ParentOf(t.to));
-  outcome.status = PersistDirectories(store, parent);
+  outcome.status = store->layers->MakeInReal(parent);
   if (!outcome.status.ok()) return outcome;
   auto same = [&] {
     return record->status.load(std::memory_order_acquire) == status &&

@@ -31,9 +31,6 @@ struct PersistOutcome {
 // are still what they were.
 PersistOutcome PersistFile(Store* store, PersistTask task);
 
-// Makes a directory of CAPIO_DIR and those above it, with the tree's modes.
-Status PersistDirectories(Store* store, const std::string& directory);
-
 // Open for as long as a file's name is moved from one layer to another. Who changes names says so
 // first and waits for windows to close; a window does not open on a name that is being changed.
 class MoveWindow {

@@ -492,6 +492,7 @@ void Server::Settle(uint32_t slot) {
   for (FileRecord* record : touched) {
     if (StateOf(record->status.load()) == kGrowing) Look(record);
   }
+  LookAtDependents();
 }
 
 // Files it was creating when it died have no cell yet: they fail by their name.
@@ -526,8 +527,9 @@ void Server::SettleIntents(const Client& client, uint32_t slot, bool died) {
 
 // Evaluates a file and does what its state asks of the server.
 void Server::Look(FileRecord* record) {
-  bool sealed = false;
+  Sealed sealed;
   FileState state = store_->judge->Evaluate(record, -1, &sealed);
+  LookAtOthers(record, sealed);
   if (state == kClosing) return WatchClosing(record);
   uint32_t flags = record->flags.load(std::memory_order_acquire);
   if (state != kCommitted || (flags & kFilePermanent) == 0) return;
@@ -536,6 +538,19 @@ void Server::Look(FileRecord* record) {
   if (fresh && (flags & kFileDirty) == 0) return;
   std::string name = store_->records->NameOf(record);
   Persist(record, name, name, false);
+}
+
+// What became final together with a file.
+void Server::LookAtOthers(const FileRecord* record, const Sealed& sealed) {
+  for (FileRecord* other : sealed) {
+    if (other != record) Look(other);
+  }
+}
+
+void Server::LookAtDependents() {
+  Sealed sealed;
+  store_->judge->EvaluateDependents(&sealed);
+  LookAtOthers(nullptr, sealed);
 }
 
 void Server::LookAtAll() {
@@ -557,10 +572,12 @@ void Server::WatchClosing(FileRecord* record) {
   if (watch < 0) return;
   closing_[watch] = record;
   // The last writer may have closed before the watch was there.
-  bool sealed = false;
-  if (store_->judge->Evaluate(record, -1, &sealed) == kCommitted) {
+  Sealed sealed;
+  FileState state = store_->judge->Evaluate(record, -1, &sealed);
+  LookAtOthers(record, sealed);
+  if (state == kCommitted) {
     (void)os().InotifyRemove(inotify_.get(), watch);
-    if (sealed) Look(record);
+    if (!sealed.empty()) Look(record);
   } else if (closing_retry_ms_ == 0) {
     closing_retry_ms_ = kSweepMs;
   }
@@ -728,7 +745,7 @@ void Server::LastPassOver(Layer layer, const std::string& directory) {
     struct stat st = {};
     if (!store_->layers->In(layer, path, &st)) continue;
     if (S_ISDIR(st.st_mode)) {
-      if (keep_all || store_->RuleOf(path).permanent) (void)PersistDirectories(store_.get(), path);
+      if (keep_all || store_->RuleOf(path).permanent) (void)store_->layers->MakeInReal(path);
       LastPassOver(layer, path);
     } else if (S_ISLNK(st.st_mode)) {
       if (!keep_all && !store_->RuleOf(path).permanent) continue;
@@ -736,7 +753,7 @@ void Server::LastPassOver(Layer layer, const std::string& directory) {
       ssize_t n = os().ReadlinkAt(dir, path.c_str(), target.data(), target.size() - 1);
       if (n <= 0) continue;
       target.resize(static_cast<size_t>(n));
-      (void)PersistDirectories(store_.get(), std::string(ParentOf(path)));
+      (void)store_->layers->MakeInReal(std::string(ParentOf(path)));
       (void)os().SymlinkAt(target.c_str(), store_->real.get(), path.c_str());
     } else if (S_ISREG(st.st_mode)) {
       LastLook(path, st);
@@ -759,7 +776,7 @@ void Server::LastLook(const std::string& path, const struct stat& st) {
   FileRecord* record = *found;
   // A directory above it may have been renamed.
   if (store_->records->NameOf(record) != path) (void)store_->records->Rename(record, path, rule);
-  bool sealed = false;
+  Sealed sealed;
   FileState state = store_->judge->Evaluate(record, -1, &sealed);
   Claims claims = ClaimsOn(store_.get(), record, rule);
   bool keep = claims.permanent || !claims.unread_by.empty();

@@ -72,6 +72,8 @@ class Server {
   void Settle(uint32_t slot);
   void SettleIntents(const Client& client, uint32_t slot, bool died);
   void Look(FileRecord* record);
+  void LookAtOthers(const FileRecord* record, const Sealed& sealed);
+  void LookAtDependents();
   void LookAtAll();
   std::string PathInStore(const std::string& name) const;
   void WatchClosing(FileRecord* record);

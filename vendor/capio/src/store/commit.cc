@@ -6,12 +6,17 @@
 #include <vector>
 
 #include "os/paths.h"
+#include "rules/rule_set.h"
 #include "store/apps.h"
 #include "store/probe.h"
 #include "store/waits.h"
 
 namespace capio {
 namespace {
+
+// Files that depend on files that depend on files; the rules hold no cycle, but a rename may make
+// one.
+constexpr int kMaxDepth = 32;
 
 // Written before the slot's epoch is raised, so it is there once FateOf says kSettled.
 Fate OutcomeOf(const Cell* cell) {
@@ -144,14 +149,14 @@ Judge::Opinion Judge::FailureBy(uint32_t slot, Fate fate) const {
 
 // A file that no client has noted: made by a native tool, or by a client that died while creating
 // it.
-Judge::Opinion Judge::WeighOwnerless(const FileRecord* record) const {
+Judge::Opinion Judge::WeighOwnerless(const FileRecord* record, int depth, Sealed* sealed) {
   bool dead = false;
   uint32_t slot = 0;
   if (BeingCreated(segment_->Name(record->name.load(std::memory_order_acquire)), &dead, &slot)) {
     return dead ? FailureBy(slot, Fate::kDied) : Opinion{};
   }
   // Its maker may have counted itself in between the look at the cells and this one.
-  if (Owned(record)) return Weigh(record);
+  if (Owned(record)) return Weigh(record, depth, sealed);
   return {Verdict::kProbe, kFailureNone, kNoApp, 0};
 }
 
@@ -163,7 +168,7 @@ bool Judge::Owned(const FileRecord* record) const {
   return owned;
 }
 
-Judge::Opinion Judge::Weigh(const FileRecord* record) const {
+Judge::Opinion Judge::Weigh(const FileRecord* record, int depth, Sealed* sealed) {
   uint32_t rule = record->rule.load(std::memory_order_acquire);
   bool on_close = CommitOf(rule) == CommitRule::kOnClose;
   uint64_t counted = 0;
@@ -211,20 +216,41 @@ Judge::Opinion Judge::Weigh(const FileRecord* record) const {
     }
   });
   if (failure.verdict == Verdict::kFail) return failure;
-  if (!owned) return WeighOwnerless(record);
+  if (!owned) return WeighOwnerless(record, depth, sealed);
   if (open_now) return {};
   Opinion yes{probe ? Verdict::kProbe : Verdict::kCommit, kFailureNone, kNoApp, 0};
   if (on_close && counted >= std::max(1u, record->close_count.load())) return yes;
+  // How the apps that wrote it stand: running, ended, or one of them badly.
+  bool running = false;
   for (uint32_t app : apps) {
-    if (Running(app)) return {};
-    if (uint32_t slot = BadEnd(app); slot != 0) {
-      return FailureBy(slot, FateOf(slot, segment_->header().clients[slot].epoch.load()));
-    }
     int32_t pid = 0;
     Standing standing = StandingOf(app, &pid);
-    if (standing == Standing::kFailed) return {Verdict::kFail, kFailureBadEnd, app, pid};
-    if (standing == Standing::kIncomplete) return {};
+    running |= standing == Standing::kRunning || standing == Standing::kIncomplete;
+    if (standing != Standing::kFailed) continue;
+    uint32_t slot = BadEnd(app);
+    failure = slot != 0
+                  ? FailureBy(slot, FateOf(slot, segment_->header().clients[slot].epoch.load()))
+                  : Opinion{Verdict::kFail, kFailureBadEnd, app, pid};
+    break;
   }
+  if (CommitOf(rule) == CommitRule::kOnFile) {
+    if (failure.verdict == Verdict::kFail) return failure;
+    std::string name = records_->NameOf(record);
+    Prospect prospect =
+        ProspectOf(rule_of_(name).streaming.dependencies, depth + 1, sealed, nullptr);
+    switch (prospect.outlook) {
+      case Outlook::kMet:
+        return yes;
+      case Outlook::kPending:
+        return {};
+      case Outlook::kFailed:
+        return {Verdict::kFail, kFailureBadEnd, prospect.app, prospect.pid};
+      case Outlook::kNever:
+        break;  // then its own producers' end is what commits it
+    }
+  }
+  if (failure.verdict == Verdict::kFail) return failure;
+  if (running) return {};
   return on_close ? Opinion{} : yes;
 }
 
@@ -234,15 +260,21 @@ Writers Judge::ProbeByName(const FileRecord* record) const {
   return fd.valid() ? ProbeWriters(fd.get()) : Writers::kUnknown;
 }
 
-FileState Judge::Evaluate(FileRecord* record, int read_only, bool* sealed) {
-  *sealed = false;
+FileState Judge::Evaluate(FileRecord* record, int read_only, Sealed* sealed) {
+  return EvaluateAt(record, read_only, 0, sealed);
+}
+
+FileState Judge::EvaluateAt(FileRecord* record, int read_only, int depth, Sealed* sealed) {
   for (;;) {
     uint64_t status = record->status.load(std::memory_order_acquire);
     FileState state = StateOf(status);
     if (state == kCommitted || state == kFailed) return state;
-    Opinion opinion = Weigh(record);
+    Opinion opinion = Weigh(record, depth, sealed);
     if (opinion.verdict == Verdict::kFail) {
-      *sealed = Fail(record, opinion.kind, opinion.app, opinion.pid);
+      if (Fail(record, opinion.kind, opinion.app, opinion.pid)) {
+        sealed->push_back(record);
+        EvaluateDependentsOf(record, depth + 1, sealed);
+      }
       return StateOf(record->status.load(std::memory_order_acquire));
     }
     FileState next = kCommitted;
@@ -255,13 +287,208 @@ FileState Judge::Evaluate(FileRecord* record, int read_only, bool* sealed) {
     if (record->status.compare_exchange_strong(status, MakeStatus(GenerationOf(status), next),
                                                std::memory_order_acq_rel)) {
       if (next == kCommitted) {
-        *sealed = true;
+        sealed->push_back(record);
         record->want.store(kNobodyWants);
         WakeAll(&record->word);
+        EvaluateDependentsOf(record, depth + 1, sealed);
       }
       return next;
     }
   }
+}
+
+// ---- what depends on other files
+// ------------------------------------------------------------------------------------------
+
+bool Judge::RealCounts(const struct stat& st, const std::string& relative) const {
+  const Header& header = segment_->header();
+  if ((header.flags.load() & kResume) != 0) return true;
+  int64_t changed = st.st_mtim.tv_sec * INT64_C(1'000'000'000) + st.st_mtim.tv_nsec;
+  if (header.fs_in_use.load(std::memory_order_acquire) != 0) {
+    // It may be the store's own file, which came here by a rename or was copied with its times.
+    Fd fd(os().OpenAt(layers_->real(), relative.c_str(), O_PATH, 0));
+    FileIdentity id;
+    if (fd.valid() && os().Identity(fd.get(), st, &id) == 0 && records_->Find(id) != nullptr) {
+      return true;
+    }
+  }
+  if (changed < header.stamp_ns) return false;
+  // Made in this run by a tool that knows nothing of CAPIO: complete when nobody has it open for
+  // writing.
+  return S_ISDIR(st.st_mode) || ProbeWritersAt(layers_->real(), relative.c_str()) != Writers::kSome;
+}
+
+FileRecord* Judge::RecordAt(Layer layer, const std::string& relative, const struct stat& st) {
+  Fd fd(os().OpenAt(layers_->DirOf(layer), relative.c_str(), O_PATH, 0));
+  FileIdentity id;
+  if (!fd.valid() || os().Identity(fd.get(), st, &id) < 0) return nullptr;
+  return records_->Find(id);
+}
+
+Prospect Judge::ProspectOfApps(const std::vector<uint16_t>& apps) const {
+  Prospect prospect{Outlook::kNever, kNoApp, 0};
+  for (uint32_t app : apps) {
+    int32_t pid = 0;
+    switch (StandingOf(app, &pid)) {
+      case Standing::kNotStarted:
+      case Standing::kIncomplete:
+      case Standing::kRunning:
+        return {};
+      case Standing::kFailed:
+        prospect = {Outlook::kFailed, app, pid};
+        break;
+      case Standing::kEnded:
+        break;
+    }
+  }
+  return prospect;
+}
+
+Prospect Judge::ProspectOfFile(FileRecord* record, int depth, Sealed* sealed) {
+  if (depth > kMaxDepth) return {};
+  switch (EvaluateAt(record, -1, depth, sealed)) {
+    case kCommitted:
+      return {Outlook::kMet, kNoApp, 0};
+    case kFailed: {
+      uint64_t why = record->failure.load(std::memory_order_acquire);
+      return {Outlook::kFailed, static_cast<uint32_t>(why >> 32 & 0xffff),
+              static_cast<int32_t>(why & 0xffffffff)};
+    }
+    default:
+      return {};
+  }
+}
+
+Prospect Judge::ProspectOfPattern(const std::string& pattern, int depth, Sealed* sealed) {
+  bool any = false;
+  bool pending = false;
+  Prospect failed;
+  std::vector<FileRecord*> matching;
+  records_->ForEach([&](FileRecord* record) {
+    std::string name = records_->NameOf(record);
+    if (GlobMatch(pattern, name)) matching.push_back(record);
+  });
+  for (FileRecord* record : matching) {
+    std::string name = records_->NameOf(record);
+    struct stat st = {};
+    auto layer = layers_->Find(name, &st, true);
+    // Removed, or replaced by another file that has a record of its own.
+    if (!layer.ok() || RecordAt(*layer, name, st) != record) continue;
+    any = true;
+    Prospect one = ProspectOfFile(record, depth, sealed);
+    if (one.outlook == Outlook::kFailed) failed = one;
+    if (one.outlook == Outlook::kPending) pending = true;
+  }
+  if (failed.outlook == Outlook::kFailed) return failed;
+  if (pending) return {};
+  // Another one may come as long as those who are declared to make such files may work.
+  std::vector<uint16_t> producers = rule_of_(pattern).producers;
+  if (producers.empty()) return {any ? Outlook::kMet : Outlook::kNever, kNoApp, 0};
+  Prospect apps = ProspectOfApps(producers);
+  if (apps.outlook == Outlook::kNever && any) return {Outlook::kMet, kNoApp, 0};
+  return apps;
+}
+
+Prospect Judge::ProspectOfOne(const std::string& dependency, int depth, Sealed* sealed) {
+  if (IsGlob(dependency)) return ProspectOfPattern(dependency, depth, sealed);
+  std::string path = UnescapeGlob(dependency);
+  Rule rule = rule_of_(path);
+  struct stat st = {};
+  auto layer = layers_->Find(path, &st, true);
+  if (layer.ok()) {
+    if (S_ISDIR(st.st_mode)) return ProspectOfDirectory(path, rule, true, depth, sealed);
+    if (FileRecord* record = RecordAt(*layer, path, st)) {
+      return ProspectOfFile(record, depth, sealed);
+    }
+    // One of the store's without a record is just being made.
+    if (*layer == Layer::kReal && (!rule.declared() || RealCounts(st, path))) {
+      return {Outlook::kMet, kNoApp, 0};
+    }
+    if (*layer != Layer::kReal) return {};
+  }
+  // Nobody is declared to make it: perhaps somebody does, but nothing is lost by not waiting.
+  return ProspectOfApps(rule.producers);
+}
+
+Prospect Judge::ProspectOf(const std::vector<std::string>& dependencies, int depth, Sealed* sealed,
+                           std::string* unmet) {
+  Prospect all{Outlook::kMet, kNoApp, 0};
+  bool never = false;
+  for (const std::string& dependency : dependencies) {
+    Prospect one = ProspectOfOne(dependency, depth, sealed);
+    if (one.outlook == Outlook::kMet) continue;
+    if (unmet != nullptr && unmet->empty()) *unmet = dependency;
+    if (one.outlook == Outlook::kFailed) return one;
+    if (one.outlook == Outlook::kPending) all = one;
+    never |= one.outlook == Outlook::kNever;
+  }
+  if (all.outlook == Outlook::kMet && never) all.outlook = Outlook::kNever;
+  return all;
+}
+
+Prospect Judge::DirectoryProspect(const std::string& relative, const Rule& rule, bool count,
+                                  Sealed* sealed) {
+  return ProspectOfDirectory(relative, rule, count, 0, sealed);
+}
+
+Prospect Judge::ProspectOfDirectory(const std::string& relative, const Rule& rule, bool count,
+                                    int depth, Sealed* sealed) {
+  const Prospect met{Outlook::kMet, kNoApp, 0};
+  if (depth > kMaxDepth) return {};
+  if (!rule.declared()) return met;
+  if (rule.streaming.commit == CommitRule::kOnFile) {
+    Prospect files = ProspectOf(rule.streaming.dependencies, depth + 1, sealed, nullptr);
+    if (files.outlook != Outlook::kNever) return files;
+  }
+  // First the apps: what they made by then is counted.
+  Prospect apps = ProspectOfApps(rule.producers);
+  if (rule.streaming.n_files > 0 && count) {
+    auto entries = layers_->List(relative);
+    if (entries.ok() && entries->size() >= rule.streaming.n_files) {
+      size_t counted = 0;
+      for (const DirEntry& entry : *entries) {
+        if (!rule_of_(Below(relative, entry.name)).excluded) ++counted;
+      }
+      if (counted >= rule.streaming.n_files) return met;
+    }
+  }
+  return apps.outlook == Outlook::kNever ? met : apps;
+}
+
+void Judge::EvaluateDependentsOf(const FileRecord* record, int depth, Sealed* sealed) {
+  uint64_t first = segment_->header().dependents.load(std::memory_order_acquire);
+  if (first == 0 || depth > kMaxDepth) return;
+  std::string name = records_->NameOf(record);
+  for (const auto* node = segment_->At<Dependent>(first); node != nullptr;
+       node = segment_->At<Dependent>(node->next.load(std::memory_order_acquire))) {
+    FileRecord* dependent = records_->At(node->record);
+    FileState state = StateOf(dependent->status.load(std::memory_order_acquire));
+    if (dependent == record || state == kCommitted || state == kFailed) continue;
+    for (const std::string& pattern :
+         rule_of_(records_->NameOf(dependent)).streaming.dependencies) {
+      if (GlobMatch(pattern, name)) {
+        (void)EvaluateAt(dependent, -1, depth, sealed);
+        break;
+      }
+    }
+  }
+}
+
+void Judge::EvaluateDependents(Sealed* sealed) {
+  for (const auto* node =
+           segment_->At<Dependent>(segment_->header().dependents.load(std::memory_order_acquire));
+       node != nullptr;
+       node = segment_->At<Dependent>(node->next.load(std::memory_order_acquire))) {
+    (void)EvaluateAt(records_->At(node->record), -1, 0, sealed);
+  }
+}
+
+std::string Judge::FirstUnmet(const FileRecord* record) {
+  if (CommitOf(record->rule.load(std::memory_order_acquire)) != CommitRule::kOnFile) return "";
+  std::string unmet;
+  Sealed sealed;
+  (void)ProspectOf(rule_of_(records_->NameOf(record)).streaming.dependencies, 1, &sealed, &unmet);
+  return unmet;
 }
 
 bool Judge::Fail(FileRecord* record, FailureKind kind, uint32_t app, int32_t pid) {

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "store/layers.h"
 #include "store/locks.h"
@@ -22,11 +23,29 @@ enum class Fate { kAlive, kClean, kBad, kDied, kSettled };
 // kIncomplete: nobody of it is alive, but not all of its processes have come.
 enum class Standing { kNotStarted, kRunning, kIncomplete, kEnded, kFailed };
 
+// Whether something will be complete. kNever: nobody is left who could make it so, and nobody
+// failed.
+enum class Outlook { kPending, kMet, kNever, kFailed };
+struct Prospect {
+  Outlook outlook = Outlook::kPending;
+  uint32_t app = kNoApp;  // who failed
+  int32_t pid = 0;
+};
+
+// Records that an evaluation has made final.
+using Sealed = std::vector<FileRecord*>;
+
 class Judge {
  public:
-  // layers: to probe files by name.
-  Judge(Segment* segment, Records* records, SlotLocks* locks, const Layers* layers)
-      : segment_(segment), records_(records), locks_(locks), layers_(layers) {}
+  using RuleOf = std::function<Rule(std::string_view relative)>;
+
+  // layers: to probe files by name, and to look at what others depend on.
+  Judge(Segment* segment, Records* records, SlotLocks* locks, const Layers* layers, RuleOf rule_of)
+      : segment_(segment),
+        records_(records),
+        locks_(locks),
+        layers_(layers),
+        rule_of_(std::move(rule_of)) {}
 
   Fate FateOf(uint32_t slot, uint32_t epoch) const;
   // Some client has had the file open for writing. A cell alone says nothing: its client may have
@@ -41,13 +60,24 @@ class Judge {
 
   // Evaluates and seals. Returns the file's status after that: kGrowing, kClosing (only the
   // kernel's writers are in the way), kCommitted or kFailed. read_only: a descriptor for the probe,
-  // or -1 to open the file by name. *sealed tells whether this call changed the state to a final
-  // one.
-  FileState Evaluate(FileRecord* record, int read_only, bool* sealed);
+  // or -1 to open the file by name. What this call made final is added to *sealed: the record
+  // itself, files it depends on and files that depend on it.
+  FileState Evaluate(FileRecord* record, int read_only, Sealed* sealed);
+  // Evaluates every file whose commit depends on others.
+  void EvaluateDependents(Sealed* sealed);
+  // What of a file's on_file dependencies is still to come, for messages; "" if nothing is.
+  std::string FirstUnmet(const FileRecord* record);
   // Seals a failure, waking who waits. False if the file was final already.
   bool Fail(FileRecord* record, FailureKind kind, uint32_t app, int32_t pid);
 
   Standing StandingOf(uint32_t app, int32_t* failed_pid) const;
+
+  // A declared directory's commit: n_files entries, its dependencies, or the end of its producers.
+  // count: whether to count entries, which takes time in proportion to their number.
+  Prospect DirectoryProspect(const std::string& relative, const Rule& rule, bool count,
+                             Sealed* sealed);
+  // A real file that may stand for a declared output (S3): made in this run, or resumed.
+  bool RealCounts(const struct stat& st, const std::string& relative) const;
 
   // An active intent to create a file of this name. *dead: its client is no more.
   bool BeingCreated(std::string_view name, bool* dead, uint32_t* slot) const;
@@ -62,15 +92,28 @@ class Judge {
     uint32_t app = kNoApp;
     int32_t pid = 0;
   };
-  Opinion Weigh(const FileRecord* record) const;
-  Opinion WeighOwnerless(const FileRecord* record) const;
+  Opinion Weigh(const FileRecord* record, int depth, Sealed* sealed);
+  Opinion WeighOwnerless(const FileRecord* record, int depth, Sealed* sealed);
   Writers ProbeByName(const FileRecord* record) const;
   Opinion FailureBy(uint32_t slot, Fate fate) const;
+  FileState EvaluateAt(FileRecord* record, int read_only, int depth, Sealed* sealed);
+  void EvaluateDependentsOf(const FileRecord* record, int depth, Sealed* sealed);
+  Prospect ProspectOf(const std::vector<std::string>& dependencies, int depth, Sealed* sealed,
+                      std::string* unmet);
+  Prospect ProspectOfOne(const std::string& dependency, int depth, Sealed* sealed);
+  Prospect ProspectOfPattern(const std::string& pattern, int depth, Sealed* sealed);
+  Prospect ProspectOfFile(FileRecord* record, int depth, Sealed* sealed);
+  Prospect ProspectOfDirectory(const std::string& relative, const Rule& rule, bool count, int depth,
+                               Sealed* sealed);
+  // kPending while one of them may still work; else kNever, or kFailed.
+  Prospect ProspectOfApps(const std::vector<uint16_t>& apps) const;
+  FileRecord* RecordAt(Layer layer, const std::string& relative, const struct stat& st);
 
   Segment* segment_;
   Records* records_;
   SlotLocks* locks_;
   const Layers* layers_;
+  RuleOf rule_of_;
 };
 
 }  // namespace capio

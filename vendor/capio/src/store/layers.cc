@@ -190,6 +190,17 @@ Result<Fd> Layers::ScratchCopy(int from_dir, const std::string& from, Layer to, 
   return opened;
 }
 
+Status Layers::MakeInReal(const std::string& directory) const {
+  struct stat st = {};
+  if (directory.empty() || os().FstatAt(real_, directory.c_str(), &st, 0) == 0) {
+    return Status::Ok();
+  }
+  CAPIO_RETURN_IF_ERROR(MakeInReal(std::string(ParentOf(directory))));
+  mode_t mode = Find(directory, &st, true).ok() ? st.st_mode & 07777 : 0777;
+  int error = os().MkdirAt(real_, directory.c_str(), mode);
+  return error < 0 && error != -EEXIST ? Status::Error(-error) : Status::Ok();
+}
+
 Status Layers::CopyUp(const std::string& path, Layer to) {
   CAPIO_RETURN_IF_ERROR(MakeParents(to, path));
   std::string name;
@@ -414,6 +425,28 @@ void Layers::SortByAge(const std::string& path, std::vector<DirEntry>* entries) 
   *entries = std::move(sorted);
 }
 
+void OrderByCreation(int dir, const std::string& path, std::vector<DirEntry>* entries) {
+  struct statfs fs = {};
+  if (::fstatfs(dir, &fs) == 0 && fs.f_type == TMPFS_MAGIC) {
+    // It numbers its inodes in the order of their making.
+    std::sort(entries->begin(), entries->end(),
+              [](const DirEntry& a, const DirEntry& b) { return a.ino < b.ino; });
+    return;
+  }
+  Fd fd(os().OpenAt(dir, At(path), O_PATH | O_DIRECTORY, 0));
+  std::vector<std::pair<int64_t, DirEntry*>> born;
+  for (DirEntry& entry : *entries) {
+    born.emplace_back(os().BirthNs(fd.get(), entry.name.c_str()), &entry);
+  }
+  std::sort(born.begin(), born.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.first, a.second->ino) < std::pair(b.first, b.second->ino);
+  });
+  std::vector<DirEntry> ordered;
+  ordered.reserve(born.size());
+  for (auto& [when, entry] : born) ordered.push_back(std::move(*entry));
+  *entries = std::move(ordered);
+}
+
 Result<std::vector<DirEntry>> Layers::List(const std::string& path) const {
   // The upper layer first: what moves down meanwhile is found below.
   auto tree = ListDirectory(tree_, At(path), Layer::kTree);
@@ -428,11 +461,7 @@ Result<std::vector<DirEntry>> Layers::List(const std::string& path) const {
   if (tree.ok()) {
     all = tree.take();
     std::erase_if(all, IsTemporary);
-    struct statfs type = {};
-    // tmpfs lists the newest first.
-    if (::fstatfs(tree_, &type) == 0 && type.f_type == TMPFS_MAGIC) {
-      std::reverse(all.begin(), all.end());
-    }
+    OrderByCreation(tree_, path, &all);
     for (const DirEntry& entry : all) seen.insert(entry.name);
   }
   if (fs.ok() && !fs->empty()) {

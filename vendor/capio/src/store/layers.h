@@ -59,6 +59,8 @@ class Layers {
   // fs tree that tree itself, too.
   Status MakeParents(Layer layer, const std::string& path);
   Status MakeParents(const std::string& path) { return MakeParents(Layer::kTree, path); }
+  // Makes a directory in the real directory, and those above it, with the store's modes.
+  Status MakeInReal(const std::string& directory) const;
   // The other way round, for a path that is excluded: what goes there goes to the real directory.
   // Leaves errors to the call that follows.
   void MakeRealParents(const std::string& path);
@@ -103,6 +105,8 @@ inline const char* At(const std::string& path) { return path.empty() ? "." : pat
 
 // Lists one directory: names in the order the kernel gives them. "." and ".." are left out.
 Result<std::vector<DirEntry>> ListDirectory(int dir, const char* path, Layer layer);
+// Puts the entries of dir/path into the order in which their files came into being.
+void OrderByCreation(int dir, const std::string& path, std::vector<DirEntry>* entries);
 // Removes everything below dir/path, and that itself. Goes on after errors and returns the first.
 Status RemoveTree(int dir, const char* path);
 // Copies all bytes of from to to.

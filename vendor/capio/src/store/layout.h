@@ -20,6 +20,7 @@ constexpr uint32_t kMaxApps = 256;
 constexpr uint32_t kFileBuckets = 1u << 15;
 constexpr uint32_t kPathWords = 1u << 12;
 constexpr uint32_t kMovers = 4;
+constexpr uint32_t kDirectoryBuckets = 1u << 10;
 constexpr uint32_t kAppNameMax = 128;
 constexpr uint16_t kNoApp = 0xffff;
 
@@ -44,7 +45,10 @@ struct Client {
   std::atomic<uint32_t> flags;
   std::atomic<uint32_t> app;
   std::atomic<int32_t> pid;  // for messages only
-  uint32_t reserved;
+  // Threads that neither wait in CAPIO nor for each other, as a waiting thread has last counted
+  // them, and when.
+  std::atomic<uint32_t> busy;
+  std::atomic<int64_t> counted_ns;
   std::atomic<uint64_t> process;  // random number of the process: tells two sessions of one process
   std::atomic<uint64_t> cells;    // chain of Cell by next_of_client
   std::atomic<uint64_t> threads;  // chain of ThreadSlot
@@ -61,19 +65,25 @@ enum ThreadActivity : uint32_t {
   kWaitingRoom = 5,
   kNaming = 6,      // changes what this name stands for: nobody else moves the file meanwhile
   kNamingTree = 7,  // the same for a directory: nobody moves any file
+  kWaitingEntries = 8
 };
 constexpr bool IsWait(uint32_t activity) {
-  return activity >= kWaitingPath && activity <= kWaitingRoom;
+  return (activity >= kWaitingPath && activity <= kWaitingRoom) || activity == kWaitingEntries;
 }
 constexpr uint32_t kThreadNameMax = 4096;
+constexpr uint32_t kNeededMax = 14;
 struct ThreadSlot {
   std::atomic<uint64_t> next;
   std::atomic<uint32_t> activity;
-  std::atomic<uint32_t> needed_app;  // kNoApp: not known
-  std::atomic<uint64_t> name_hash;   // of the relative path
-  std::atomic<int64_t> since_ns;     // monotonic
-  std::atomic<uint32_t> name_size;   // full length; name holds at most kThreadNameMax bytes of it
-  uint32_t reserved;
+  std::atomic<uint32_t> name_size;  // full length; name holds at most kThreadNameMax bytes of it
+  std::atomic<uint64_t> name_hash;  // of the relative path
+  std::atomic<int64_t> since_ns;    // monotonic; when the wait began
+  // How often the wait has looked in vain since it began: a rising number says that the thread
+  // runs, and that what it waits for has not come.
+  std::atomic<uint32_t> rounds;
+  std::atomic<int32_t> thread;        // its kernel id
+  std::atomic<uint32_t> needed_size;  // apps that could end the wait; 0: not known
+  std::atomic<uint16_t> needed[kNeededMax];
   char name[kThreadNameMax];
 };
 
@@ -162,6 +172,27 @@ struct NameBlock {
   uint32_t size;
 };
 
+// A record whose commit depends on other files (on_file).
+struct Dependent {
+  std::atomic<uint64_t> next;
+  uint64_t record;
+};
+
+// The names that have come to be in one declared directory, in that order. Appended to by one CAS,
+// never taken from; a name may be there twice, or no longer exist.
+struct DirectoryLog {
+  std::atomic<uint64_t> next;   // in its bucket
+  uint64_t name;                // NameBlock: relative path of the directory
+  std::atomic<uint64_t> first;  // DirectoryLogEntry
+  std::atomic<uint64_t> last;   // a hint: from there on the end is found
+  std::atomic<uint64_t> count;  // a hint
+};
+// size bytes of text follow.
+struct DirectoryLogEntry {
+  std::atomic<uint64_t> next;
+  uint32_t size;
+};
+
 // M2: what one client did with one file. The words have one writer, the client; outcome has one
 // writer, the server.
 enum CellOutcome : uint32_t { kCellLive = 0, kCellClean = 1, kCellBad = 2, kCellDied = 3 };
@@ -237,6 +268,8 @@ struct Header {
   Client clients[kMaxClients];
   std::atomic<uint64_t> buckets[kFileBuckets];
   WaitWord path_words[kPathWords];
+  std::atomic<uint64_t> dependents;  // chain of Dependent
+  std::atomic<uint64_t> directory_logs[kDirectoryBuckets];
 };
 
 static_assert(std::atomic<uint64_t>::is_always_lock_free);

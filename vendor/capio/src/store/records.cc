@@ -83,7 +83,20 @@ Result<FileRecord*> Records::FindOrCreate(const FileIdentity& id, std::string_vi
     if (bucket->compare_exchange_strong(first, *offset, std::memory_order_acq_rel)) break;
   }
   *created = true;
+  CAPIO_RETURN_IF_ERROR(NoteDependent(record));
   return record;
+}
+
+Status Records::NoteDependent(FileRecord* record) {
+  if (CommitOf(record->rule.load(std::memory_order_acquire)) != CommitRule::kOnFile) {
+    return Status::Ok();
+  }
+  auto offset = segment_->Allocate(sizeof(Dependent));
+  if (!offset.ok()) return offset.status();
+  auto* node = segment_->At<Dependent>(*offset);
+  node->record = OffsetOf(record);
+  Push(&segment_->header().dependents, &node->next, *offset);
+  return Status::Ok();
 }
 
 Status Records::Rename(FileRecord* record, std::string_view name, const Rule& rule) {
@@ -93,7 +106,7 @@ Status Records::Rename(FileRecord* record, std::string_view name, const Rule& ru
   SetRule(record, rule);
   record->flags.fetch_or(FlagsOf(rule));
   if (rule.storage != Storage::kFs) record->flags.fetch_and(~uint32_t{kFileOnDisk});
-  return Status::Ok();
+  return NoteDependent(record);
 }
 
 void Records::SetRule(FileRecord* record, const Rule& rule) {

@@ -69,6 +69,8 @@ class Records {
 
  private:
   std::atomic<uint64_t>* Bucket(const FileIdentity& id);
+  // Lists a record whose commit depends on others, so that those find it.
+  Status NoteDependent(FileRecord* record);
 
   Segment* segment_;
 };

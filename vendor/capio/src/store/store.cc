@@ -154,13 +154,15 @@ Status Store::Assemble(std::unique_ptr<Segment> control) {
   if (!fd.ok()) return WithPath(fd.status(), "cannot open CAPIO_DIR", header.capio_dir);
   real = fd.take();
   records = std::make_unique<Records>(segment.get());
+  directories = std::make_unique<DirectoryLogs>(segment.get());
   fs = std::make_unique<FsTree>(real.get(), header.workflow, &segment->header().fs_in_use);
   layers = std::make_unique<Layers>(tree.get(), real.get(), scratch.get(), fs.get());
   layers->SetAge([this](const FileIdentity& id) {
     const FileRecord* record = records->Find(id);
     return record == nullptr ? 0 : record->age.load(std::memory_order_relaxed);
   });
-  judge = std::make_unique<Judge>(segment.get(), records.get(), locks.get(), layers.get());
+  judge = std::make_unique<Judge>(segment.get(), records.get(), locks.get(), layers.get(),
+                                  [this](std::string_view relative) { return RuleOf(relative); });
   rules = std::make_unique<RuleChain>(segment.get(),
                                       [this](std::string_view app) { return AppIndex(app); });
   CAPIO_RETURN_IF_ERROR(rules->Open());

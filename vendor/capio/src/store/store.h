@@ -20,6 +20,7 @@
 #include "os/os.h"
 #include "rules/rule_set.h"
 #include "store/commit.h"
+#include "store/directories.h"
 #include "store/layers.h"
 #include "store/locks.h"
 #include "store/records.h"
@@ -101,9 +102,10 @@ class Store {
   std::unique_ptr<Segment> segment;
   std::unique_ptr<SlotLocks> locks;
   std::unique_ptr<Records> records;
-  std::unique_ptr<Judge> judge;
+  std::unique_ptr<DirectoryLogs> directories;
   std::unique_ptr<FsTree> fs;
   std::unique_ptr<Layers> layers;
+  std::unique_ptr<Judge> judge;
   std::unique_ptr<RuleChain> rules;
   std::string set_aside;
 
