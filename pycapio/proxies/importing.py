@@ -80,12 +80,27 @@ class _ExtensionLoader(importlib.machinery.ExtensionFileLoader):
         return super().create_module(ModuleSpec(spec.name, self, origin=found))
 
 
-def _loaders() -> tuple[tuple[str, Any], ...]:
-    machinery = importlib.machinery
-    return (
-        *((suffix, _ExtensionLoader) for suffix in machinery.EXTENSION_SUFFIXES),
-        *((suffix, _SourceLoader) for suffix in machinery.SOURCE_SUFFIXES),
-        *((suffix, _BytecodeLoader) for suffix in machinery.BYTECODE_SUFFIXES),
+def _loaders() -> tuple[tuple[str, Any, Any], ...]:
+    """Suffix, loader, and Python's own loader, which does for what lies in CAPIO_DIR itself."""
+    kinds: tuple[tuple[list[str], Any, Any], ...] = (
+        (
+            importlib.machinery.EXTENSION_SUFFIXES,
+            _ExtensionLoader,
+            importlib.machinery.ExtensionFileLoader,
+        ),
+        (
+            importlib.machinery.SOURCE_SUFFIXES,
+            _SourceLoader,
+            importlib.machinery.SourceFileLoader,
+        ),
+        (
+            importlib.machinery.BYTECODE_SUFFIXES,
+            _BytecodeLoader,
+            importlib.machinery.SourcelessFileLoader,
+        ),
+    )
+    return tuple(
+        (suffix, loader, plain) for suffixes, loader, plain in kinds for suffix in suffixes
     )
 
 
@@ -172,12 +187,14 @@ def _find_in(place: str, fullname: str) -> ModuleSpec | None:
     if directory:
         candidates.insert(0, (posixpath.join(base, "__init__"), [base]))
     for stem, locations in candidates:
-        for suffix, loader in _loaders():
-            if _kind(stem + suffix) == _stat.S_IFREG:
+        for suffix, loader, plain in _loaders():
+            path = stem + suffix
+            if _kind(path) == _stat.S_IFREG:
+                kind = loader if _is_elsewhere(path) else plain
                 return importlib.util.spec_from_file_location(
                     fullname,
-                    stem + suffix,
-                    loader=loader(fullname, stem + suffix),
+                    path,
+                    loader=kind(fullname, path),
                     submodule_search_locations=locations,
                 )
     if not directory:
