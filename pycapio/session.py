@@ -494,6 +494,22 @@ def expose_descriptor(fd: int) -> None:
             _pycapio.file_expose(found.handle, None)
 
 
+def handle_of_descriptor(fd: int) -> Any:
+    """The handle of a descriptor of os.open or pycapio_open; None if it is an ordinary one, or has
+    been closed by code that knows nothing of us and means another file by now."""
+    for session in list(_sessions):
+        found = session.descriptors.get(fd)
+        if found is None:
+            continue
+        try:
+            status = os.fstat(fd)
+        except OSError:
+            return None
+        if (status.st_dev, status.st_ino) == (found.device, found.inode):
+            return found.handle
+    return None
+
+
 def has_descriptors() -> bool:
     """Whether some descriptor of os.open or pycapio_open may be open."""
     return any(session.descriptors for session in _sessions)

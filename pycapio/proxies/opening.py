@@ -18,6 +18,10 @@ _open = builtins.open
 _open_code = io.open_code
 _os_open = os.open
 _os_close = os.close
+_os_read = os.read
+_os_pread = os.pread
+_os_readv = os.readv
+_os_preadv = os.preadv
 _os_exit = os._exit
 
 
@@ -83,6 +87,47 @@ def os_close_proxy(fd: int) -> None:
         _os_close(fd)
     finally:
         _pycapio.file_close(found[1], _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSED)
+
+
+@proxy_for(_os_read, module="os")
+def os_read_proxy(fd: int, length: int, /) -> bytes:
+    # A kernel descriptor knows no waiting: the end of what is there is not the end of the file.
+    handle = _handle(fd) if isinstance(length, int) and length > 0 else None
+    if handle is None:
+        return _os_read(fd, length)
+    buffer = bytearray(length)
+    size = _pycapio.file_read(handle, buffer, True, None)
+    return bytes(memoryview(buffer)[:size])
+
+
+def _handle(fd: Any) -> Any:
+    if not isinstance(fd, int) or not _session.has_descriptors():
+        return None
+    return _session.handle_of_descriptor(fd)
+
+
+def _await_commit(fd: Any) -> None:
+    handle = _handle(fd)
+    if handle is not None:
+        _pycapio.file_expose(handle, None)
+
+
+@proxy_for(_os_pread, module="os")
+def os_pread_proxy(fd: int, length: int, offset: int, /) -> bytes:
+    _await_commit(fd)
+    return _os_pread(fd, length, offset)
+
+
+@proxy_for(_os_readv, module="os")
+def os_readv_proxy(fd: int, buffers: Any, /) -> int:
+    _await_commit(fd)
+    return _os_readv(fd, buffers)
+
+
+@proxy_for(_os_preadv, module="os")
+def os_preadv_proxy(fd: int, buffers: Any, offset: int, flags: int = 0, /) -> int:
+    _await_commit(fd)
+    return _os_preadv(fd, buffers, offset, flags)
 
 
 @proxy_for(_os_exit, module="os")
