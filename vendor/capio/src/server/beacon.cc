@@ -48,6 +48,24 @@ std::string Beacon::Describe(const std::string& text) const {
          " (server pid " + ValueOf(text, "pid") + ")";
 }
 
+std::string Beacon::Unnamed() const {
+  return directory_ + "/.new-" + std::to_string(store_->segment->header().control_id);
+}
+
+// A beacon is locked and whole before it has its name: two servers that start at once must not
+// read half of each other's.
+Fd Beacon::Make(const std::string& text) const {
+  Fd fd(os().OpenAt(store_->real.get(), Unnamed().c_str(), O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW,
+                    0644));
+  if (!fd.valid()) return fd;
+  if (os().Flock(fd.get(), LOCK_EX | LOCK_NB) < 0 ||
+      os().Pwrite(fd.get(), text.data(), text.size(), 0) < 0) {
+    (void)os().UnlinkAt(store_->real.get(), Unnamed().c_str(), 0);
+    fd.reset();
+  }
+  return fd;
+}
+
 Status Beacon::Claim() {
   const Header& header = store_->segment->header();
   int real = store_->real.get();
@@ -60,8 +78,19 @@ Status Beacon::Claim() {
       // Nobody else can put one here either.
       if (error < 0 && error != -EEXIST && error != -ENOENT) return Status::Ok();
     }
-    Fd fd(os().OpenAt(real, path_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW, 0644));
-    if (fd.get() == -ENOENT) continue;  // a server that ends takes the directory away
+    Fd fd(os().OpenAt(real, path_.c_str(), O_RDWR | O_NOFOLLOW, 0));
+    if (fd.get() == -ENOENT) {
+      Fd made = Make(mine);
+      if (!made.valid()) {
+        if (made.get() == -ENOENT) continue;  // a server that ends takes the directory away
+        return Status::Ok();
+      }
+      int error = os().LinkAt(real, Unnamed().c_str(), real, path_.c_str(), 0);
+      (void)os().UnlinkAt(real, Unnamed().c_str(), 0);
+      if (error == -EEXIST || error == -ENOENT) continue;  // another was faster, or has ended
+      if (error == 0) fd_ = std::move(made);
+      return Status::Ok();
+    }
     bool foreign = fd.get() == -EACCES;
     if (foreign) fd.reset(os().OpenAt(real, path_.c_str(), O_RDONLY | O_NOFOLLOW, 0));
     if (!fd.valid()) return Status::Ok();
@@ -91,10 +120,14 @@ Status Beacon::Claim() {
               "more, wait half a minute");
     }
     if (foreign) return Status::Ok();
-    if (os().Ftruncate(fd.get(), 0) < 0 || os().Pwrite(fd.get(), mine.data(), mine.size(), 0) < 0) {
+    // The lock of the old one, which we hold, keeps others from doing the same.
+    Fd made = Make(mine);
+    if (!made.valid()) return Status::Ok();
+    if (os().RenameAt(real, Unnamed().c_str(), real, path_.c_str()) < 0) {
+      (void)os().UnlinkAt(real, Unnamed().c_str(), 0);
       return Status::Ok();
     }
-    fd_ = std::move(fd);
+    fd_ = std::move(made);
     return Status::Ok();
   }
   return Status::Ok();

@@ -29,6 +29,8 @@ class Beacon {
 
  private:
   [[nodiscard]] std::string Describe(const std::string& text) const;
+  [[nodiscard]] std::string Unnamed() const;
+  [[nodiscard]] Fd Make(const std::string& text) const;
 
   const Store* store_;
   std::string directory_;  // below CAPIO_DIR
