@@ -303,7 +303,13 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
   bool restart = truncate && !created;
   if (!created && ((truncate && state == kCommitted) ||
                    (state == kFailed && (flags & O_ACCMODE) != O_RDONLY))) {
-    CAPIO_RETURN_IF_ERROR(replace());
+    Status replaced = replace();
+    struct stat moved = {};
+    if (replaced.code() == ENOENT && layers.Find(relative, &moved, true).ok()) {
+      // The server has published it meanwhile: it lies elsewhere now.
+      return OpenForWriting(session, relative, flags, mode, out);
+    }
+    CAPIO_RETURN_IF_ERROR(replaced);
     restart = false;
   }
   if ((flags & O_ACCMODE) == O_RDONLY) {  // O_RDONLY|O_CREAT
