@@ -99,6 +99,8 @@ def concurrently(plan: Plan, workflow: Workflow) -> list[Any]:
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
+    # The same ones each time, unless a number of them is asked for: then it is a search.
+    derandomize="CAPIO_TEST_EXAMPLES" not in os.environ,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
     phases=[phase for phase in Phase if phase != Phase.shrink or SHRINK],
