@@ -30,9 +30,9 @@ from typing import Any
 import pytest
 
 from pycapio import patching
-from pycapio.patching import Patcher, Replacement, proxy_for
+from pycapio.patching import Patcher, Replacement, proxy_for, sites
 
-_PATCHING = Path(patching.__file__)
+_PATCHING = Path(patching.__file__).parent
 _FORM_NAMES = importlib.import_module("patch_fixtures.captures").FORMS.keys()
 _EXCLUDED = "patch_fixtures.proxies"
 
@@ -443,7 +443,7 @@ def test_an_excluded_module_run_as_main_keeps_its_originals() -> None:
         """
         import os, sys
         from types import SimpleNamespace
-        from patching import Patcher, Replacement, proxy_for
+        from pycapio.patching import Patcher, Replacement, proxy_for
         __spec__ = SimpleNamespace(name="launcher.__main__")
         saved = os.stat
         kept = [saved]
@@ -624,7 +624,7 @@ def test_frozen_objects_are_found() -> None:
     run(
         """
         import gc, os, sys, types
-        from patching import Patcher, Replacement, proxy_for
+        from pycapio.patching import Patcher, Replacement, proxy_for
         user = types.ModuleType("user")
         sys.modules["user"] = user
         source = "from os import stat\\nclass A:\\n  s = staticmethod(stat)\\ntable = [stat]"
@@ -767,7 +767,7 @@ class Steps:
         self.steps = 0
 
     def __enter__(self) -> Steps:
-        for kind in patching._Site.__subclasses__():
+        for kind in sites.Site.__subclasses__():
             write = vars(kind)["write"]
             self._saved.append((kind, write))
             setattr(kind, "write", self._counting(write))  # noqa: B010 - mypy: a method
@@ -1076,7 +1076,7 @@ def test_a_fork_in_the_middle_of_a_transition(restoring: bool) -> None:
     run(
         f"""
         import os, sys, threading, types, warnings
-        from patching import Patcher, Replacement
+        from pycapio.patching import Patcher, Replacement
         warnings.simplefilter("ignore")  # 3.12 warns of a fork with threads, which is the point
 
         class Owner(types.ModuleType):
@@ -1198,7 +1198,6 @@ def test_little_is_imported() -> None:
     run(
         """
         import sys
-        import patching
         heavy = {"dataclasses", "inspect", "typing", "contextlib", "re", "logging"}
         assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
         """
@@ -1219,10 +1218,10 @@ def run(script: str) -> None:
 
 
 _ALONE = """\
-import sys
-from importlib.machinery import SourceFileLoader
-loader = SourceFileLoader("patching", __import__("os").environ["PATCHING"])
-sys.modules["patching"] = type(sys)("patching")
-loader.exec_module(sys.modules["patching"])
+import os, sys
+# The package above it is not run.
+sys.modules["pycapio"] = type(sys)("pycapio")
+sys.modules["pycapio"].__path__ = [os.path.dirname(os.environ["PATCHING"])]
+import pycapio.patching
 {script}
 """

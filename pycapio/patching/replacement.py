@@ -1,0 +1,88 @@
+"""What is to be replaced, and proxies that present themselves as their originals."""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+from pycapio.patching.objects import label
+
+# The typing module would cost every start several milliseconds.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    _F = TypeVar("_F", bound=Callable[..., Any])
+
+# Where the functions of C modules are found by name.
+_PUBLIC_MODULES = {"posix": "os", "nt": "os", "_io": "io"}
+
+
+class Replacement:
+    """One function to replace: the attribute `name` of `owner`, a module or a class.
+
+    The original is whatever `owner` holds at the first activation. With `required=False` an owner
+    that lacks the name is passed over (`os.listxattr` does not exist everywhere).
+    """
+
+    __slots__ = ("name", "owner", "proxy", "required")
+
+    def __init__(
+        self, owner: Any, name: str, proxy: Callable[..., Any], required: bool = True
+    ) -> None:
+        self.owner = owner
+        self.name = name
+        self.proxy = proxy
+        self.required = required
+
+    def __repr__(self) -> str:
+        return f"Replacement({label(self.owner)}.{self.name})"
+
+
+def proxy_for(
+    original: Callable[..., Any], *, module: str | None = None, qualname: str | None = None
+) -> Callable[[_F], _F]:
+    """Decorate a proxy so that it presents itself as `original`.
+
+    Names, documentation and `inspect.signature` become those of the original. `__module__` is the
+    public module of the original (`os`, where CPython says `posix`), so that pickle finds the
+    proxy there while it is in place, and whoever loads the pickle gets what `os` holds then. A
+    proxy that must also be pickled after it was taken out needs a `module` and a `qualname` under
+    which it can always be imported.
+
+    The proxy of a function written in C is wrapped, because such a function does not become a
+    method when a class holds it (`open = io.open` in a class body), and a Python function would.
+    """
+
+    def decorate(function: _F) -> _F:
+        proxy: Any = function if hasattr(type(original), "__get__") else Unbound(function)
+        # __wrapped__ is what inspect.signature follows, text signatures included.
+        functools.update_wrapper(proxy, original)
+        named = module or getattr(original, "__module__", None)
+        proxy.__module__ = _PUBLIC_MODULES.get(named, named) if named else proxy.__module__
+        if qualname is not None:
+            proxy.__qualname__ = qualname
+        if not hasattr(original, "__annotations__"):
+            proxy.__annotations__ = {}
+        return proxy  # type: ignore[no-any-return]
+
+    return decorate
+
+
+class Unbound(functools.partial):  # type: ignore[type-arg]
+    """A function that class attributes do not bind; partial's call is the quickest there is."""
+
+    __slots__ = ()
+    __qualname__: str
+
+    if sys.version_info >= (3, 13):  # where partial warns that it will bind, and then does
+
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            return self
+
+    def __repr__(self) -> str:
+        return f"<function {self.__qualname__} at {id(self):#x}>"
+
+    def __reduce__(self) -> Any:
+        return self.__qualname__

@@ -1,0 +1,270 @@
+"""The kinds of places that hold a function: how each is read and written."""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+
+from pycapio.patching.objects import (
+    MISSING,
+    WRAPPERS,
+    class_dict,
+    instance_dict,
+    label,
+    module_dict,
+    own_attribute,
+)
+from pycapio.patching.references import nothing
+
+# The typing module would cost every start several milliseconds.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableSet
+    from typing import Any
+
+
+class Site:
+    """A place that holds an original.
+
+    Between activations nothing is kept alive for it, so far as weak references allow.
+    """
+
+    __slots__ = ("_refer", "key", "new", "old")
+
+    def __init__(self, refer: Callable[[], Any], key: Any, old: Any, new: Any) -> None:
+        self._refer = refer
+        self.key = key
+        self.old = old
+        self.new = new
+
+    def holder(self) -> Any:
+        """The object to read and write, or None if it is gone."""
+        return self._refer()
+
+    def read(self, holder: Any) -> Any:
+        raise NotImplementedError
+
+    def write(self, holder: Any, value: Any) -> None:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__.strip('_')} {self.key!r}"
+
+
+class OwnerSite(Site):
+    """The attribute that a Replacement names."""
+
+    __slots__ = ("_globals", "owner")
+
+    def __init__(self, owner: Any, name: str, new: Any) -> None:
+        super().__init__(nothing, name, None, new)
+        self.owner = owner
+        # Reading modules directly halves the time of entering.
+        self._globals = module_dict(owner) if issubclass(type(owner), ModuleType) else None
+
+    @property
+    def proxy(self) -> Any:
+        return self.new.__func__ if type(self.new) in WRAPPERS else self.new
+
+    def read(self, holder: Any) -> Any:
+        if self._globals is not None:
+            return self._globals.get(self.key, MISSING)
+        return own_attribute(holder, self.key)
+
+    def write(self, holder: Any, value: Any) -> None:
+        if value is MISSING:
+            delattr(holder, self.key)
+        else:
+            setattr(holder, self.key, value)
+
+    def __str__(self) -> str:
+        return f"{label(self.owner)}.{self.key}"
+
+
+class MemberSite(Site):
+    """Membership of a proxy in one of the os.supports_* sets, beside its original."""
+
+    __slots__ = ("members",)
+
+    def __init__(self, members: MutableSet[Any], old: Any, new: Any) -> None:
+        super().__init__(nothing, None, old, new)
+        self.members = members
+
+    def read(self, holder: Any) -> Any:
+        if self.new in holder:
+            return self.new
+        return self.old if self.old in holder else None
+
+    def write(self, holder: Any, value: Any) -> None:
+        if value is self.new:
+            holder.add(value)
+        else:
+            holder.discard(self.new)
+
+
+class FinderSite(Site):
+    """A finder on sys.meta_path, a list that is read by whoever imports and may be exchanged."""
+
+    __slots__ = ()
+
+    def __init__(self, finder: Any) -> None:
+        super().__init__(nothing, None, None, finder)
+
+    def read(self, holder: Any) -> Any:
+        return self.new if self.new in holder.meta_path else None
+
+    def write(self, holder: Any, value: Any) -> None:
+        finders = holder.meta_path
+        if value is None:
+            finders.remove(self.new)
+            return
+        names = [getattr(finder, "__name__", None) for finder in finders]
+        finders.insert(names.index("PathFinder") if "PathFinder" in names else 0, value)
+
+    def __str__(self) -> str:
+        return "sys.meta_path"
+
+
+class ModuleSite(Site):
+    """A global variable."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return module_dict(holder).get(self.key)
+
+    def write(self, holder: Any, value: Any) -> None:
+        module_dict(holder)[self.key] = value
+
+
+class ClassSite(Site):
+    """A class attribute. Metaclasses (enum's) may forbid what type itself allows."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return class_dict(holder).get(self.key)
+
+    def write(self, holder: Any, value: Any) -> None:
+        type.__setattr__(holder, self.key, value)
+
+
+class DictSite(Site):
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return dict.get(holder, self.key)
+
+    def write(self, holder: Any, value: Any) -> None:
+        dict.__setitem__(holder, self.key, value)
+
+
+class InstanceSite(Site):
+    """An instance's attribute, or one of a function."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        attributes = instance_dict(holder)
+        return None if attributes is None else attributes.get(self.key)
+
+    def write(self, holder: Any, value: Any) -> None:
+        attributes = instance_dict(holder)
+        if attributes is not None:
+            attributes[self.key] = value
+
+
+class SlotSite(Site):
+    """An attribute in __slots__; the key is its descriptor."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        try:
+            return self.key.__get__(holder)
+        except AttributeError:
+            return None
+
+    def write(self, holder: Any, value: Any) -> None:
+        self.key.__set__(holder, value)
+
+
+class ListSite(Site):
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return list.__getitem__(holder, self.key) if self.key < list.__len__(holder) else None
+
+    def write(self, holder: Any, value: Any) -> None:
+        list.__setitem__(holder, self.key, value)
+
+
+class CellSite(Site):
+    """A variable of an enclosing function."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        try:
+            return holder.cell_contents
+        except ValueError:  # empty
+            return None
+
+    def write(self, holder: Any, value: Any) -> None:
+        holder.cell_contents = value
+
+
+class DefaultsSite(Site):
+    """All positional defaults of a function, a tuple."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return holder.__defaults__
+
+    def write(self, holder: Any, value: Any) -> None:
+        holder.__defaults__ = value
+
+
+class KwdefaultSite(Site):
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return (holder.__kwdefaults__ or {}).get(self.key)
+
+    def write(self, holder: Any, value: Any) -> None:
+        holder.__kwdefaults__[self.key] = value
+
+
+class PartialFunctionSite(Site):
+    """The function of a functools.partial, which only __setstate__ can exchange."""
+
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return holder.func
+
+    def write(self, holder: Any, value: Any) -> None:
+        state = (value, holder.args, holder.keywords, instance_dict(holder))
+        functools.partial.__setstate__(holder, state)  # type: ignore[attr-defined]
+
+
+class PartialArgumentsSite(Site):
+    __slots__ = ()
+
+    def read(self, holder: Any) -> Any:
+        return holder.args
+
+    def write(self, holder: Any, value: Any) -> None:
+        state = (holder.func, value, holder.keywords, instance_dict(holder))
+        functools.partial.__setstate__(holder, state)  # type: ignore[attr-defined]
+
+
+def substitute(raw: Any, proxy: Any, in_class: bool) -> Any:
+    """The value to put where `raw` was, so that attribute access binds as it did."""
+    if type(raw) in WRAPPERS:
+        return type(raw)(proxy)
+    # A builtin in a class does not become a method; a Python function would.
+    if in_class and not hasattr(type(raw), "__get__") and hasattr(type(proxy), "__get__"):
+        return staticmethod(proxy)
+    return proxy
