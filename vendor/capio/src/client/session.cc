@@ -11,18 +11,16 @@
 #include <array>
 
 #include "capio/capio.h"
-#include "client/deadlock.h"
+#include "client/say.h"
 #include "client/server_launch.h"
+#include "os/environment.h"
 #include "os/paths.h"
 #include "rules/capio_cl.h"
-#include "store/probe.h"
 #include "store/waits.h"
 
 namespace capio {
 namespace {
 
-constexpr int64_t kFirstSleepNs = 50'000'000;
-constexpr int64_t kLongestSleepNs = 1'000'000'000;
 // A server that has said it is at work may be silent for so many times the wait for its answer.
 constexpr int64_t kSilenceFactor = 5;
 constexpr size_t kRuleCacheMax = 1 << 16;
@@ -59,35 +57,6 @@ uint64_t ProcessKey() {
   return key;
 }
 
-// One wait of the calling thread, over all the slices it is cut into.
-struct WaitClock {
-  std::string what;
-  int64_t since = 0;
-  int64_t last = 0;
-  int64_t sleep = kFirstSleepNs;
-  int64_t slice = 0;
-  int64_t next_warning = 0;
-  std::string ended;  // the path whose producers were seen to have ended
-  std::string needs;
-  uint32_t rounds = 0;  // looks in vain
-  DeadlockWatch deadlock;
-};
-thread_local WaitClock wait_clock;
-
-int64_t SecondsSetting(const char* name, int64_t fallback) {
-  const char* text = ::getenv(name);
-  if (text == nullptr || *text == '\0') return fallback;
-  char* end = nullptr;
-  double value = ::strtod(text, &end);
-  if (*end != '\0' || value < 0) return fallback;
-  return static_cast<int64_t>(value * 1e9);
-}
-
-void Say(const std::string& text) {
-  std::string line = "pycapio: " + text + "\n";
-  (void)os().Write(STDERR_FILENO, line.data(), line.size());
-}
-
 Status Translated(int code, const std::string& sentence) { return Status::Error(code, sentence); }
 
 pid_t ParentOfPid(pid_t pid) {
@@ -105,8 +74,6 @@ pid_t ParentOfPid(pid_t pid) {
 }
 
 }  // namespace
-
-const std::string& LastWaitNeeds() { return wait_clock.needs; }
 
 // ---- attaching
 // --------------------------------------------------------------------------------------
@@ -485,7 +452,7 @@ Status Session::AwaitSafe(uint32_t wait_ms) {
   // the server says every second that it is still at it.
   int64_t start = os().MonotonicNs();
   int64_t deadline = start + int64_t{wait_ms} * 1'000'000;
-  int64_t next_warning = start + SecondsSetting("CAPIO_WAIT_WARN", 10'000'000'000);
+  int64_t next_warning = start + SecondsVariable("CAPIO_WAIT_WARN", 10'000'000'000);
   int revived = 0;
   for (;;) {
     int64_t left = (deadline - os().MonotonicNs()) / 1'000'000;
@@ -686,304 +653,6 @@ void Session::Warn(const std::string& key, const std::string& text) {
     if (!warned_.insert(key).second) return;
   }
   Say("warning: " + text);
-}
-
-// ---- thread slots
-// -----------------------------------------------------------------------------------
-
-ThreadSlot* Session::TakeThreadSlot() {
-  {
-    ForkGuard guard(mutex_);
-    if (!idle_threads_.empty()) {
-      ThreadSlot* slot = idle_threads_.back();
-      idle_threads_.pop_back();
-      return slot;
-    }
-  }
-  auto offset = store_->segment->Allocate(sizeof(ThreadSlot));
-  if (!offset.ok()) return nullptr;
-  auto* slot = store_->segment->At<ThreadSlot>(*offset);
-  std::atomic<uint64_t>& head = store_->segment->header().clients[slot_].threads;
-  uint64_t first = head.load(std::memory_order_acquire);
-  do {
-    slot->next.store(first, std::memory_order_relaxed);
-  } while (!head.compare_exchange_weak(first, *offset, std::memory_order_acq_rel));
-  return slot;
-}
-
-void Session::ReturnThreadSlot(ThreadSlot* slot) {
-  ForkGuard guard(mutex_);
-  idle_threads_.push_back(slot);
-}
-
-Activity::Activity(Session* session, ThreadActivity activity, std::string_view name,
-                   const std::vector<uint32_t>& needed, int64_t since_ns, uint32_t rounds)
-    : session_(session), slot_(session->TakeThreadSlot()) {
-  if (slot_ == nullptr) return;
-  size_t kept = std::min<size_t>(name.size(), kThreadNameMax);
-  memcpy(slot_->name, name.data(), kept);
-  slot_->name_size.store(static_cast<uint32_t>(name.size()), std::memory_order_relaxed);
-  slot_->name_hash.store(HashString(name), std::memory_order_relaxed);
-  bool known = needed.size() <= kNeededMax;
-  for (size_t i = 0; known && i < needed.size(); ++i) {
-    slot_->needed[i].store(static_cast<uint16_t>(needed[i]), std::memory_order_relaxed);
-  }
-  slot_->needed_size.store(known ? static_cast<uint32_t>(needed.size()) : 0u,
-                           std::memory_order_relaxed);
-  slot_->thread.store(os().ThreadId(), std::memory_order_relaxed);
-  slot_->since_ns.store(since_ns, std::memory_order_relaxed);
-  slot_->rounds.store(rounds, std::memory_order_relaxed);
-  slot_->activity.store(activity, std::memory_order_seq_cst);
-}
-
-Activity::~Activity() {
-  if (slot_ == nullptr) return;
-  slot_->activity.store(kIdle, std::memory_order_release);
-  session_->ReturnThreadSlot(slot_);
-}
-
-// ---- waiting
-// ----------------------------------------------------------------------------------------
-
-std::vector<uint32_t> Session::ProvidersOf(const FileRecord* record) {
-  std::vector<uint32_t> apps;
-  store_->records->ForEachCell(record, [&](const Cell* cell) {
-    if (std::find(apps.begin(), apps.end(), cell->app) == apps.end()) apps.push_back(cell->app);
-  });
-  if (apps.empty()) {
-    auto rule = RuleOf(store_->records->NameOf(record));
-    apps.assign(rule->producers.begin(), rule->producers.end());
-  }
-  return apps;
-}
-
-std::string Session::Census(uint32_t app) const {
-  AppCount count = CountProcesses(store_->segment.get(), app);
-  return " " + std::to_string(count.came) + " of its " + std::to_string(count.expected) +
-         " processes (" + count.source +
-         ") have come; if there are no more, set CAPIO_APP_PROCS to their number";
-}
-
-std::string Session::Describe(const std::vector<uint32_t>& apps) const {
-  const Header& header = store_->segment->header();
-  std::string out;
-  for (uint32_t app : apps) {
-    if (!out.empty()) out += "; ";
-    out += "app '" + store_->AppName(app) + "' ";
-    int32_t failed = 0;
-    switch (store_->judge->StandingOf(app, &failed)) {
-      case Standing::kNotStarted:
-        out += "has not started";
-        break;
-      case Standing::kEnded:
-        out += "has ended";
-        break;
-      case Standing::kFailed:
-        out += "has failed";
-        break;
-      case Standing::kIncomplete:
-        out += "is not complete:" + Census(app);
-        break;
-      case Standing::kRunning: {
-        out += "is running as pid";
-        uint32_t used = header.slots_used.load();
-        for (uint32_t slot = 1; slot < used; ++slot) {
-          const Client& client = header.clients[slot];
-          if (client.state.load() == kSlotAttached && client.app.load() == app &&
-              store_->locks->Held(slot)) {
-            out += " " + std::to_string(client.pid.load());
-            for (auto* thread = store_->segment->At<ThreadSlot>(client.threads.load());
-                 thread != nullptr; thread = store_->segment->At<ThreadSlot>(thread->next.load())) {
-              if (!IsWait(thread->activity.load())) continue;
-              size_t n = std::min<size_t>(thread->name_size.load(), kThreadNameMax);
-              out += " (itself waiting for " + std::string(thread->name, n) + ")";
-              break;
-            }
-          }
-        }
-        if (AppCount count = CountProcesses(store_->segment.get(), app); count.incomplete()) {
-          out += " and is not complete:" + Census(app);
-        }
-        break;
-      }
-    }
-  }
-  return out.empty() ? "no app is known to provide it" : out;
-}
-
-Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity,
-                      const std::string& name, const std::vector<uint32_t>& apps, bool* timed_out) {
-  WaitClock& clock = wait_clock;
-  int64_t now = os().MonotonicNs();
-  // The same wait goes on if the caller came straight back after a slice.
-  if (clock.what != name || now - clock.last > 500'000'000) {
-    clock = WaitClock();
-    clock.what = name;
-    clock.since = now;
-    clock.next_warning = now + SecondsSetting("CAPIO_WAIT_WARN", 10'000'000'000);
-  }
-  int64_t limit = SecondsSetting("CAPIO_WAIT_TIMEOUT", 0);
-  if (limit > 0 && now - clock.since >= limit) {
-    clock.what.clear();
-    return Translated(ETIMEDOUT, "waited " + std::to_string(limit / 1'000'000'000) +
-                                     " s (CAPIO_WAIT_TIMEOUT): " + Describe(apps));
-  }
-  if (now >= clock.next_warning) {
-    const char* what = activity == kWaitingPath      ? "to exist"
-                       : activity == kWaitingCommit  ? "to be complete"
-                       : activity == kWaitingEntries ? "to have more entries"
-                                                     : "to have more bytes";
-    Say("waiting " + std::to_string((now - clock.since) / 1'000'000'000) + " s for " + dir_ + "/" +
-        name + " " + what + ": " + Describe(apps));
-    clock.next_warning = now + 2 * std::max<int64_t>(now - clock.since, 1'000'000'000);
-  }
-  int64_t sleep = std::min({clock.sleep, clock.next_warning - now, kLongestSleepNs - clock.slice});
-  if (limit > 0) sleep = std::min(sleep, limit - (now - clock.since));
-  int result = 0;
-  {
-    Activity shown(this, activity, name, apps, clock.since, clock.rounds);
-    if (clock.rounds > 0) CountBusyThreads(store_.get(), slot_);
-    result = WaitOn(word, prepared, std::max<int64_t>(sleep, 1'000'000));
-    // While this wait is still shown, as part of what is looked at.
-    if (result == -ETIMEDOUT && clock.sleep >= kLongestSleepNs) {
-      if (Status stuck = clock.deadlock.Check(store_.get(), slot_); !stuck.ok()) {
-        clock.what.clear();
-        return stuck;
-      }
-    }
-  }
-  clock.last = os().MonotonicNs();
-  clock.slice += clock.last - now;
-  *timed_out = result == -ETIMEDOUT;
-  if (result == -ECANCELED) {
-    clock.what.clear();
-    return Translated(ECANCELED, "the wait was cancelled: the process is ending");
-  }
-  if (result == -ETIMEDOUT) {
-    clock.sleep = std::min(clock.sleep * 2, kLongestSleepNs);
-    ++clock.rounds;
-    ReviveServer();
-  } else if (result == 0) {
-    clock.sleep = kFirstSleepNs;
-  }
-  if (result == -EINTR || clock.slice >= kLongestSleepNs) {
-    clock.slice = 0;
-    clock.needs.clear();
-    const Header& header = store_->segment->header();
-    uint32_t used = header.slots_used.load();
-    bool elsewhere = false;
-    for (uint32_t slot = 1; slot < used; ++slot) {
-      const Client& client = header.clients[slot];
-      if (client.state.load() == kSlotAttached && client.process.load() != ProcessKey() &&
-          std::find(apps.begin(), apps.end(), client.app.load()) != apps.end() &&
-          store_->locks->Held(slot)) {
-        elsewhere = true;
-      }
-    }
-    // Those who are still to come are not this process.
-    elsewhere |= std::any_of(apps.begin(), apps.end(),
-                             [this](uint32_t app) { return store_->judge->Awaited(app); });
-    if (!elsewhere) {
-      for (uint32_t app : apps) {
-        if (store_->judge->Running(app)) clock.needs += store_->AppName(app) + "\n";
-      }
-    }
-    return Status::Error(EINTR);
-  }
-  return Status::Ok();
-}
-
-Status Session::SleepForPath(const std::string& relative, const Rule& rule, uint32_t prepared) {
-  std::vector<uint32_t> apps(rule.producers.begin(), rule.producers.end());
-  bool any_left = false;
-  uint32_t failed = kNoApp;
-  int32_t failed_pid = 0;
-  for (uint32_t app : apps) {
-    Standing standing = store_->judge->StandingOf(app, &failed_pid);
-    if (standing != Standing::kEnded && standing != Standing::kFailed) any_left = true;
-    if (standing == Standing::kFailed) failed = app;
-  }
-  if (!any_left) {
-    // One more look: the last producer may have made it just before it ended.
-    if (wait_clock.ended != relative) {
-      wait_clock.ended = relative;
-      return Status::Ok();
-    }
-    wait_clock.ended.clear();
-    if (failed != kNoApp) {
-      return Translated(EOWNERDEAD, "app '" + store_->AppName(failed) + "' (pid " +
-                                        std::to_string(failed_pid) +
-                                        ") failed before it made this file");
-    }
-    struct stat st = {};
-    const char* old = store_->layers->InReal(relative, &st)
-                          ? "; what lies there is an earlier run's, and counts only with --resume"
-                          : "";
-    return Translated(ENOENT,
-                      "declared as an output, but " + Describe(apps) + " without making it" + old);
-  }
-  wait_clock.ended.clear();
-  bool timed_out = false;
-  CAPIO_RETURN_IF_ERROR(Sleep(store_->records->PathWord(relative), prepared, kWaitingPath, relative,
-                              apps, &timed_out));
-  return Status::Ok();
-}
-
-Status Session::SleepForEntries(const std::string& relative, const std::vector<uint16_t>& apps,
-                                uint32_t prepared) {
-  bool timed_out = false;
-  return Sleep(store_->records->PathWord(relative), prepared, kWaitingEntries, relative,
-               {apps.begin(), apps.end()}, &timed_out);
-}
-
-Status Session::Failure(const FileRecord* record) const {
-  uint64_t why = record->failure.load(std::memory_order_acquire);
-  auto app = static_cast<uint32_t>(why >> 32 & 0xffff);
-  auto pid = static_cast<int32_t>(why & 0xffffffff);
-  std::string who = app == kNoApp ? "its producer" : "app '" + store_->AppName(app) + "'";
-  if (pid != 0) who += " (pid " + std::to_string(pid) + ")";
-  const char* what = (why >> 48) == kFailureBadEnd
-                         ? " ended with an error before the file was complete"
-                     : (why >> 48) == kFailureIo ? " lost bytes while writing the file"
-                                                 : " died before the file was complete";
-  return Translated(EOWNERDEAD, who + what);
-}
-
-Status Session::WaitForCommit(FileRecord* record) {
-  FileState state = Evaluate(record, -1);
-  for (;;) {
-    if (state == kCommitted) return Status::Ok();
-    if (state == kFailed) return Failure(record);
-    uint32_t prepared = PrepareWait(&record->word);
-    state = StateOf(record->status.load(std::memory_order_seq_cst));
-    if (state == kCommitted || state == kFailed) continue;
-    bool timed_out = false;
-    CAPIO_RETURN_IF_ERROR(Sleep(&record->word, prepared, kWaitingCommit,
-                                store_->records->NameOf(record), ProvidersOf(record), &timed_out));
-    // Woken: look. Not woken: whoever should have sealed it may be dead.
-    state =
-        timed_out ? Evaluate(record, -1) : StateOf(record->status.load(std::memory_order_acquire));
-  }
-}
-
-Status Session::SleepForBytes(FileRecord* record, uint64_t status, uint64_t size, int fd) {
-  uint32_t prepared = PrepareWait(&record->word);
-  uint64_t want = record->want.load();
-  while (size < want && !record->want.compare_exchange_weak(want, size)) {
-  }
-  // Pairs with the writer's fence between write(2) and its look at the waiter bit.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  struct stat st = {};
-  if (os().Fstat(fd, &st) == 0 && static_cast<uint64_t>(st.st_size) >= size &&
-      record->hole.load() >= size) {
-    return Status::Ok();
-  }
-  if (record->status.load(std::memory_order_seq_cst) != status) return Status::Ok();
-  bool timed_out = false;
-  CAPIO_RETURN_IF_ERROR(Sleep(&record->word, prepared, kWaitingBytes,
-                              store_->records->NameOf(record), ProvidersOf(record), &timed_out));
-  if (timed_out) (void)Evaluate(record, -1);
-  return Status::Ok();
 }
 
 }  // namespace capio

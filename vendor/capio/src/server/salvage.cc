@@ -1,10 +1,10 @@
 #include "server/salvage.h"
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "os/environment.h"
 #include "os/host.h"
 #include "os/paths.h"
 #include "server/persist.h"
@@ -55,15 +55,7 @@ std::string DateOf(int64_t ns) {
 
 }  // namespace
 
-int64_t LingerNs() {
-  const char* text = ::getenv("CAPIO_LINGER");
-  if (text != nullptr && *text != '\0') {
-    char* end = nullptr;
-    double seconds = ::strtod(text, &end);
-    if (*end == '\0' && seconds >= 0) return static_cast<int64_t>(seconds * 1e9);
-  }
-  return INT64_C(60'000'000'000);
-}
+int64_t LingerNs() { return SecondsVariable("CAPIO_LINGER", 60'000'000'000); }
 
 bool SameRun(Store* store, const SegmentSpec& ours) {
   if (AnyoneAlive(store)) return true;
