@@ -29,13 +29,15 @@ CAPIO_DEFAULT_WORKFLOW_NAME: Final = "workflow"
 ABI_VERSION: Final = 1
 UNMANAGED: Final = -4097
 
-# Purposes of resolve().
+# Purposes of resolve(), stat() and mode().
 FOR_LOOKUP: Final = 0
 FOR_EXISTENCE: Final = 1
 FOR_CONTENT: Final = 2
 FOR_CHANGE: Final = 3
 FOR_CREATE: Final = 4
 NOFOLLOW: Final = 256
+_NOWAIT: Final = 512
+_PURPOSE: Final = 255  # the purpose without those flags
 
 SESSION_PERSIST: Final = 1
 SESSION_RESUME: Final = 2
@@ -66,10 +68,23 @@ FD_KEEP: Final = 1
 FD_CLOSED: Final = 2
 
 _EINTR: Final = -errno.EINTR
+_EAGAIN: Final = -errno.EAGAIN
 _PATH_BUFFER: Final = 8192
 _DIRENT_BUFFER: Final = 1 << 16
 # The head of a capio_dirent; the name follows at its size.
 _DIRENT: Final = struct.Struct("@QHHB")
+# capio_stat_t after its struct_size: the fields of os.stat_result, all of them, in their order.
+_STAT: Final = struct.Struct("@4Q6q3d5qQ")
+_STAT_START: Final = 8
+_STAT_NAMES: Final = (
+    *("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size"),
+    *("", "", ""),  # the times as whole seconds have no name
+    *("st_atime", "st_mtime", "st_ctime", "st_atime_ns", "st_mtime_ns", "st_ctime_ns"),
+    *("st_blksize", "st_blocks", "st_rdev"),
+)
+
+_ENCODING: Final = sys.getfilesystemencoding()
+_ENCODING_ERRORS: Final = sys.getfilesystemencodeerrors()
 
 
 class PyCAPIOException(Exception):
@@ -81,6 +96,11 @@ class PyCAPIOException(Exception):
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.errno = code
+
+
+def encoded(path: str | bytes) -> bytes:
+    """os.fsencode, of what is a str or bytes already."""
+    return path if isinstance(path, bytes) else path.encode(_ENCODING, _ENCODING_ERRORS)
 
 
 class _Library:
@@ -142,6 +162,7 @@ _FUNCTIONS: Final = (
     "capio_last_error",
     "capio_lseek",
     "capio_mkdir",
+    "capio_mode",
     "capio_open",
     "capio_opendir",
     "capio_publish",
@@ -159,6 +180,7 @@ _FUNCTIONS: Final = (
     "capio_session_open",
     "capio_session_options_init",
     "capio_session_set_flags",
+    "capio_stat",
     "capio_truncate",
     "capio_unlink",
     "capio_wait_commit",
@@ -323,19 +345,127 @@ def session_info(session: Handle, what: int) -> str:
     return os.fsdecode(_library.ffi.unpack(buffer, rc))
 
 
-def resolve(session: Handle, path: bytes, purpose: int, shown: Any) -> bytes | None:
+# ---- questions about a path ----
+#
+# They wait as their purpose says. First they are asked without waiting, which is all that most of
+# them need. Only where a wait would begin, `exempt`, if given, is called with the path as shown: if
+# it says so, the path is looked up as it stands.
+
+# Called with the path as the user gave it.
+Exempt = Callable[[Any], bool]
+
+
+def resolve(
+    session: Handle, path: bytes, purpose: int, shown: Any, exempt: Exempt | None = None
+) -> bytes | None:
     """The backing path of a CAPIO path, or None if the path is not CAPIO's. May wait."""
-    lib, ffi = _library(), _library.ffi
-    buffer = ffi.new("char[]", _PATH_BUFFER)
-    rc = _waited(
-        lib.capio_resolve, session, path, len(path), purpose, buffer, _PATH_BUFFER, path=shown
-    )
+    call = _library().capio_resolve
+    buffer = _path_buffers.take()
+    rc = call(session, path, len(path), purpose | _NOWAIT, buffer, _PATH_BUFFER)
+    if rc == _EAGAIN:
+        rc = _patiently(
+            call, session, path, purpose, buffer, _PATH_BUFFER, shown=shown, exempt=exempt
+        )
     if rc >= 0:
-        unpacked: bytes = ffi.unpack(buffer, rc)
+        unpacked: bytes = _library.ffi.unpack(buffer, rc)
+        _path_buffers.give_back(buffer)
         return unpacked
+    _path_buffers.give_back(buffer)
     if rc == UNMANAGED:
         return None
     raise os_error(rc, shown)
+
+
+def stat(
+    session: Handle, path: bytes, purpose: int, shown: Any, exempt: Exempt | None = None
+) -> os.stat_result | None:
+    """os.stat of a CAPIO path, or None if the path is not CAPIO's. May wait."""
+    if not _STAT_FITS:
+        where = resolve(session, path, purpose, shown, exempt)
+        return None if where is None else _os_stat(where, follow_symlinks=not purpose & NOFOLLOW)
+    call = _library().capio_stat
+    buffer = _stat_buffers.take()
+    rc = call(session, path, len(path), purpose | _NOWAIT, buffer[0])
+    if rc == _EAGAIN:
+        rc = _patiently(call, session, path, purpose, buffer[0], shown=shown, exempt=exempt)
+    if rc == 0:
+        fields = _STAT.unpack_from(buffer[1], _STAT_START)
+        _stat_buffers.give_back(buffer)
+        return os.stat_result(fields)
+    _stat_buffers.give_back(buffer)
+    if rc == UNMANAGED:
+        return None
+    raise os_error(rc, shown)
+
+
+def mode(
+    session: Handle, path: bytes, purpose: int, shown: Any, exempt: Exempt | None = None
+) -> int | None:
+    """st_mode of a CAPIO path, 0 if it cannot be had; None if the path is not CAPIO's. May wait."""
+    call = _library().capio_mode
+    rc: int = call(session, path, len(path), purpose | _NOWAIT)
+    if rc == _EAGAIN:
+        rc = _patiently(call, session, path, purpose, shown=shown, exempt=exempt)
+    if rc >= 0:
+        return rc
+    return None if rc == UNMANAGED else 0
+
+
+def _patiently(
+    call: Callable[..., int],
+    session: Handle,
+    path: bytes,
+    purpose: int,
+    *rest: Any,
+    shown: Any,
+    exempt: Exempt | None,
+) -> int:
+    if exempt is not None and exempt(shown):
+        purpose = FOR_LOOKUP | purpose & ~_PURPOSE
+    return _waited(call, session, path, len(path), purpose, *rest, path=shown)
+
+
+class _Buffers:
+    """Memory for what a call hands out. Kept from one call to the next: making it takes as long as
+    the call. Each is one call's alone, also when a signal handler or a finalizer makes another one
+    in between."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._free: list[Any] = []
+        self.give_back = self._free.append
+
+    def take(self) -> Any:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return self._make()
+
+
+_os_stat = os.stat
+
+
+def _stat_fits() -> bool:
+    """Whether this Python's os.stat_result has exactly the fields of _STAT."""
+    count = len(_STAT_NAMES)
+    if getattr(os.stat_result, "n_fields", 0) != count:
+        return False
+    positions: Any = os.stat_result(range(count))
+    return all(getattr(positions, name) == at for at, name in enumerate(_STAT_NAMES) if name)
+
+
+_STAT_FITS: Final = _stat_fits()
+
+
+def _new_stat_buffer() -> tuple[Any, Any]:
+    ffi = _library.ffi
+    buffer = ffi.new("capio_stat_t *")
+    _library().capio_stat_init(buffer)
+    return buffer, ffi.buffer(buffer)
+
+
+_path_buffers: Final = _Buffers(lambda: _library.ffi.new("char[]", _PATH_BUFFER))
+_stat_buffers: Final = _Buffers(_new_stat_buffer)
 
 
 def is_input(session: Handle, path: bytes) -> bool:

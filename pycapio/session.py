@@ -18,6 +18,7 @@ from pycapio._pycapio import (
     CAPIO_DEFAULT_WORKFLOW_NAME,
     FOR_LOOKUP,
     PyCAPIOException,
+    encoded,
 )
 
 _O_ACCMODE: Final = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
@@ -126,14 +127,10 @@ class Session:
     def may_manage(self, path: str | bytes) -> bool:
         """False for a path that is certainly outside CAPIO_DIR, without any system call."""
         if isinstance(path, str):
-            if path[:1] != "/":
-                return True
-            if path.startswith(self._roots):
+            if path.startswith(self._roots) or path[:1] != "/":
                 return True
             return ".." in path or "//" in path or "/./" in path
-        if path[:1] != b"/":
-            return True
-        if path.startswith(self._byte_roots):
+        if path.startswith(self._byte_roots) or path[:1] != b"/":
             return True
         return b".." in path or b"//" in path or b"/./" in path
 
@@ -208,11 +205,11 @@ class Session:
         _sessions.discard(self)
         _pycapio.close_session(handle, int(wait_seconds * 1000))
 
-    def resolve(self, path: str | bytes, purpose: int, shown: Any = None) -> Any:
+    def resolve(
+        self, path: str | bytes, purpose: int, exempt: _pycapio.Exempt | None = None
+    ) -> Any:
         """The backing path (of path's type), or None if the path is not CAPIO's."""
-        backing = _pycapio.resolve(
-            self.handle, os.fsencode(path), purpose, path if shown is None else shown
-        )
+        backing = _pycapio.resolve(self.handle, encoded(path), purpose, path, exempt)
         if backing is None:
             return None
         return backing if isinstance(path, bytes) else os.fsdecode(backing)
@@ -274,7 +271,7 @@ def set_entered(sessions: tuple[Session, ...]) -> None:
 
 def session_for(path: str | bytes) -> Session | None:
     """The innermost session whose CAPIO_DIR may hold the path."""
-    for session in reversed(current()):
+    for session in reversed(_entered.get() or _in_use):
         if session.handle is not None and session.may_manage(path):
             return session
     return None

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from pycapio._pycapio import FOR_LOOKUP
 from pycapio.session import Session, session_for
 
 # Sources, modules and tracebacks never wait (S3): a step's script may lie in CAPIO_DIR under "*".
@@ -36,25 +35,25 @@ def never_waits(path: Any) -> bool:
     return frame.f_globals.get("__name__") in _SOURCE_READERS
 
 
-def purpose_for(path: Any, purpose: int) -> int:
-    return FOR_LOOKUP | (purpose & ~255) if never_waits(path) else purpose
-
-
 def managed(path: Any, dir_fd: int | None = None) -> tuple[Session, Any] | None:
     """The session that may have the path and the path as str or bytes; None for what is not ours,
     and for what cannot be a path: the original says what is wrong with that."""
-    if isinstance(path, int) or dir_fd is not None:
+    if dir_fd is not None:
         return None
-    try:
-        name = os.fspath(path)
-    except TypeError:
-        return None
-    if not isinstance(name, (str, bytes)) or not name:
+    name = path
+    if not isinstance(name, (str, bytes)):
+        if isinstance(path, int):
+            return None
+        try:
+            name = os.fspath(path)
+        except TypeError:
+            return None
+    if not name:
         return None
     session = session_for(name)
     if session is None:
         return None
-    if ("\0" if isinstance(name, str) else b"\0") in name:  # type: ignore[operator]
+    if ("\0" if isinstance(name, str) else b"\0") in name:
         return None
     return session, name
 
@@ -65,7 +64,7 @@ def backing(path: Any, purpose: int, dir_fd: int | None = None) -> Any:
     if found is None:
         return None
     session, name = found
-    return session.resolve(name, purpose_for(name, purpose))
+    return session.resolve(name, purpose, never_waits)
 
 
 class _Asking(threading.local):

@@ -50,7 +50,7 @@ def open_proxy(
     session, name = found
     file = name  # which the file object shows as its name
     if "r" in mode and "+" not in mode and never_waits(name):
-        backing = session.resolve(name, FOR_LOOKUP, file)
+        backing = session.resolve(name, FOR_LOOKUP)
         if backing is None:
             return _open(file, mode, buffering, encoding, errors, newline, closefd)
         return _open(

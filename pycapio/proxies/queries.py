@@ -10,9 +10,10 @@ import stat as _stat
 from collections.abc import Callable
 from typing import Any
 
-from pycapio._pycapio import FOR_CONTENT, FOR_EXISTENCE, NOFOLLOW
+from pycapio import _pycapio
+from pycapio._pycapio import FOR_CONTENT, FOR_EXISTENCE, NOFOLLOW, encoded
 from pycapio.patching import proxy_for
-from pycapio.proxies._dispatch import asking, backing, with_user_path
+from pycapio.proxies._dispatch import asking, backing, managed, never_waits, with_user_path
 
 _os_stat = os.stat
 _os_lstat = os.lstat
@@ -24,22 +25,28 @@ _ismount = posixpath.ismount
 def stat_proxy(
     path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True
 ) -> os.stat_result:
-    purpose = FOR_EXISTENCE if asking.existence else FOR_CONTENT
-    where = backing(path, purpose if follow_symlinks else purpose | NOFOLLOW, dir_fd)
-    if where is None:
-        return _os_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
-    return with_user_path(  # type: ignore[no-any-return]
-        _os_stat, path, where, follow_symlinks=follow_symlinks
-    )
+    found = managed(path, dir_fd)
+    if found is not None:
+        purpose = FOR_EXISTENCE if asking.existence else FOR_CONTENT
+        if not follow_symlinks:
+            purpose |= NOFOLLOW
+        session, name = found
+        result = _pycapio.stat(session.handle, encoded(name), purpose, name, never_waits)
+        if result is not None:
+            return result
+    return _os_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
 
 
 @proxy_for(_os_lstat, module="os")
 def lstat_proxy(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
-    purpose = FOR_EXISTENCE if asking.existence else FOR_CONTENT
-    where = backing(path, purpose | NOFOLLOW, dir_fd)
-    if where is None:
-        return _os_lstat(path, dir_fd=dir_fd)
-    return with_user_path(_os_lstat, path, where)  # type: ignore[no-any-return]
+    found = managed(path, dir_fd)
+    if found is not None:
+        purpose = FOR_EXISTENCE if asking.existence else FOR_CONTENT
+        session, name = found
+        result = _pycapio.stat(session.handle, encoded(name), purpose | NOFOLLOW, name, never_waits)
+        if result is not None:
+            return result
+    return _os_lstat(path, dir_fd=dir_fd)
 
 
 @proxy_for(_os_access, module="os")
@@ -64,15 +71,20 @@ def access_proxy(
     )
 
 
-def _existing(original: Callable[[Any], bool], answer: Callable[[Any], bool], nofollow: int) -> Any:
-    """A question of existence or kind: ``answer`` of the backing path, or the original's."""
+def _existing(original: Callable[[Any], bool], test: Callable[[int], bool], nofollow: int) -> Any:
+    """A question of existence or kind: ``test`` of the path's mode, or the original's answer."""
+    purpose = FOR_EXISTENCE | nofollow
 
     def ask(path: Any) -> bool:
         try:
-            where = backing(path, FOR_EXISTENCE | nofollow)
+            found = managed(path)
+            if found is None:
+                return original(path)
+            session, name = found
+            mode = _pycapio.mode(session.handle, encoded(name), purpose, name, never_waits)
         except (OSError, ValueError):
             return False
-        return original(path) if where is None else answer(where)
+        return original(path) if mode is None else test(mode)
 
     # The argument may be given by its name, which is not the same for all.
     if original.__name__ == "isdir":
@@ -88,31 +100,11 @@ def _existing(original: Callable[[Any], bool], answer: Callable[[Any], bool], no
     return proxy_for(original, module="genericpath")(proxy)
 
 
-def _kind(test: Callable[[int], bool], follow: bool = True) -> Callable[[Any], bool]:
-    def answer(where: Any) -> bool:
-        try:
-            return test((_os_stat if follow else _os_lstat)(where).st_mode)
-        except (OSError, ValueError):
-            return False
-
-    return answer
-
-
-def _anything(_mode: int) -> bool:
-    return True
-
-
-_exists = _kind(_anything)
-_lexists = _kind(_anything, follow=False)
-_isfile = _kind(_stat.S_ISREG)
-_isdir = _kind(_stat.S_ISDIR)
-_islink = _kind(_stat.S_ISLNK, follow=False)
-
-exists_proxy = _existing(posixpath.exists, _exists, 0)
-lexists_proxy = _existing(posixpath.lexists, _lexists, NOFOLLOW)
-isfile_proxy = _existing(posixpath.isfile, _isfile, 0)
-isdir_proxy = _existing(posixpath.isdir, _isdir, 0)
-islink_proxy = _existing(posixpath.islink, _islink, NOFOLLOW)
+exists_proxy = _existing(posixpath.exists, bool, 0)
+lexists_proxy = _existing(posixpath.lexists, bool, NOFOLLOW)
+isfile_proxy = _existing(posixpath.isfile, _stat.S_ISREG, 0)
+isdir_proxy = _existing(posixpath.isdir, _stat.S_ISDIR, 0)
+islink_proxy = _existing(posixpath.islink, _stat.S_ISLNK, NOFOLLOW)
 
 
 @proxy_for(_ismount, module="posixpath")

@@ -103,6 +103,47 @@ TEST_F(StreamTest, UpdateGivesBytesOnlyOnceCommitted) {
   EXPECT_EQ(maker.End(), 0);
 }
 
+TEST_F(StreamTest, WithoutPatienceAWaitIsSaidInsteadOfDone) {
+  Client maker = Maker();
+  ASSERT_TRUE(maker.ok()) << maker.sentence;
+  Client taker = Taker();
+  ASSERT_TRUE(taker.ok());
+  const std::string path = dir + "/up";
+  auto mode = [&](uint32_t purpose) {
+    return capio_mode(taker.session(), path.data(), path.size(), purpose | CAPIO_RESOLVE_NOWAIT);
+  };
+  EXPECT_EQ(mode(CAPIO_FOR_LOOKUP), -ENOENT);
+  EXPECT_EQ(mode(CAPIO_FOR_EXISTENCE), -EAGAIN);
+  EXPECT_EQ(mode(CAPIO_FOR_CONTENT), -EAGAIN);
+  Opened out = maker.Create("up");
+  ASSERT_GE(out.fd, 0);
+  EXPECT_EQ(Client::Write(out, "abc"), 3);
+  EXPECT_TRUE(S_ISREG(static_cast<mode_t>(mode(CAPIO_FOR_EXISTENCE))));
+  EXPECT_EQ(mode(CAPIO_FOR_CONTENT), -EAGAIN);
+  capio_stat_t st;
+  capio_stat_init(&st);
+  // Its producer never waits.
+  EXPECT_EQ(capio_stat(maker.session(), path.data(), path.size(), CAPIO_FOR_CONTENT, &st), 0);
+  EXPECT_EQ(st.size, 3);
+  EXPECT_EQ(Client::Write(out, "def"), 3);
+  EXPECT_EQ(Client::Close(out), 0);
+  EXPECT_TRUE(S_ISREG(static_cast<mode_t>(mode(CAPIO_FOR_CONTENT))));
+  EXPECT_EQ(capio_stat(taker.session(), path.data(), path.size(),
+                       CAPIO_FOR_CONTENT | CAPIO_RESOLVE_NOWAIT, &st),
+            0);
+  EXPECT_EQ(st.size, 6);
+  // Written to again, it is as good as new.
+  Opened again = maker.Open("up", O_RDWR);
+  ASSERT_GE(again.fd, 0);
+  EXPECT_EQ(Client::Write(again, "xyz"), 3);
+  EXPECT_EQ(mode(CAPIO_FOR_CONTENT), -EAGAIN);
+  EXPECT_EQ(Client::Close(again, CAPIO_CLOSE_FAILED), 0);
+  EXPECT_EQ(mode(CAPIO_FOR_CONTENT), -EAGAIN);
+  EXPECT_EQ(capio_mode(taker.session(), path.data(), path.size(), CAPIO_FOR_CONTENT), -EOWNERDEAD);
+  EXPECT_EQ(taker.End(), 0);
+  EXPECT_EQ(maker.End(), 0);
+}
+
 TEST_F(StreamTest, OnCloseCountsTheCloses) {
   auto reader = Reader("two", "abcd");
   ASSERT_EQ(reader->Hear(), "up");

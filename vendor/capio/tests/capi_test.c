@@ -191,10 +191,19 @@ static void test_one_session(void) {
   CHECK(capio_open(session, path, strlen(path), O_RDWR | O_CREAT | O_EXCL, 0640, &file) == -EEXIST);
 
   capio_stat_init(&st);
-  CHECK(capio_stat(session, path, strlen(path), 0, &st) == 0);
+  CHECK(capio_stat(session, path, strlen(path), CAPIO_FOR_CONTENT, &st) == 0);
+  CHECK(capio_stat(session, path, strlen(path), CAPIO_FOR_CREATE, &st) == -EINVAL);
+  CHECK(capio_mode(session, path, strlen(path), CAPIO_FOR_EXISTENCE) == (int)st.mode);
   CHECK(st.size == 5 && (st.mode & S_IFMT) == S_IFREG && st.nlink == 1);
   n = capio_resolve(session, path, strlen(path), CAPIO_FOR_LOOKUP, buf, sizeof buf);
   CHECK(n > 0 && stat(buf, &real_st) == 0 && real_st.st_ino == st.ino);
+  CHECK(st.dev == real_st.st_dev && st.mode == real_st.st_mode && st.nlink == real_st.st_nlink);
+  CHECK(st.uid == real_st.st_uid && st.gid == real_st.st_gid && st.size == real_st.st_size);
+  CHECK(st.blksize == real_st.st_blksize && st.blocks == real_st.st_blocks);
+  CHECK(st.rdev == real_st.st_rdev && st.mtime == real_st.st_mtim.tv_sec);
+  CHECK(st.mtime_ns == real_st.st_mtim.tv_sec * 1000000000 + real_st.st_mtim.tv_nsec);
+  CHECK(st.mtime_s >= (double)st.mtime && st.mtime_s < (double)st.mtime + 1);
+  CHECK(st.atime_ns / 1000000000 == st.atime && st.ctime_ns / 1000000000 == st.ctime);
   CHECK(capio_resolve(session, path, strlen(path), CAPIO_FOR_LOOKUP, buf, 4) == -ERANGE);
   CHECK(capio_resolve(session, "/etc", 4, CAPIO_FOR_LOOKUP, buf, sizeof buf) == CAPIO_UNMANAGED);
   CHECK(capio_resolve(session, path, strlen(path), 77, buf, sizeof buf) == -EINVAL);
@@ -219,7 +228,7 @@ static void test_one_session(void) {
   CHECK(capio_write(file, "y", 1, -1) == 1);
   CHECK(close(fd) == 0);
   CHECK(capio_close(file, CAPIO_CLOSE_COUNT, CAPIO_FD_CLOSED) == 0);
-  CHECK(capio_stat(session, other, strlen(other), 0, &st) == 0 && st.size == 2);
+  CHECK(capio_stat(session, other, strlen(other), CAPIO_FOR_CONTENT, &st) == 0 && st.size == 2);
 
   /* Names. */
   join(path, sizeof path, dir, "d");
@@ -228,8 +237,11 @@ static void test_one_session(void) {
   CHECK(capio_mkdir(session, "/nowhere/x", 10, 0755) == CAPIO_UNMANAGED);
   join(path, sizeof path, dir, "d/moved");
   CHECK(capio_rename(session, other, strlen(other), path, strlen(path)) == 0);
-  CHECK(capio_stat(session, other, strlen(other), 0, &st) == -ENOENT);
-  CHECK(capio_stat(session, path, strlen(path), CAPIO_RESOLVE_NOFOLLOW, &st) == 0 && st.size == 2);
+  CHECK(capio_stat(session, other, strlen(other), CAPIO_FOR_CONTENT, &st) == -ENOENT);
+  CHECK(capio_mode(session, other, strlen(other), CAPIO_FOR_CONTENT) == -ENOENT);
+  CHECK(capio_stat(session, path, strlen(path), CAPIO_FOR_CONTENT | CAPIO_RESOLVE_NOFOLLOW, &st) ==
+        0);
+  CHECK(st.size == 2);
   CHECK(capio_rename(session, "/a", 2, "/b", 2) == CAPIO_UNMANAGED);
   join(other, sizeof other, dir, "d");
   CHECK(capio_rmdir(session, other, strlen(other)) == -ENOTEMPTY);
@@ -317,7 +329,7 @@ static int taker(const char* dir, const char* config, int ready) {
   }
   join(path, sizeof path, dir, "whole");
   capio_stat_init(&st);
-  AGAIN(result, capio_stat(session, path, strlen(path), 0, &st));
+  AGAIN(result, capio_stat(session, path, strlen(path), CAPIO_FOR_CONTENT, &st));
   CHECK(result == 0 && st.size == 5);
   AGAIN(fd, capio_open(session, path, strlen(path), O_RDONLY, 0, &file));
   CHECK(fd >= 0 && file == NULL);

@@ -175,7 +175,7 @@ TEST_F(FaultTest, WritingBack) {
   FileIdentity id;
   Fd fd(os().OpenAt(session->store().tree.get(), "d", O_PATH, 0));
   ASSERT_EQ(os().Fstat(fd.get(), &st), 0);
-  ASSERT_EQ(os().Identity(fd.get(), st, &id), 0);
+  ASSERT_EQ(session->store().layers->identities().Of(fd.get(), st, &id), 0);
   fd.reset();
   FileRecord* record = session->store().records->Find(id);
   ASSERT_NE(record, nullptr);

@@ -130,6 +130,14 @@ class FaultyOs : public Os {
     CAPIO_FAULT("statvfs");
     return Os::StatVfs(fd, st);
   }
+  int StatBirth(int dir, const char* path, int flags, struct stat* st, int64_t* birth_ns) override {
+    CAPIO_FAULT("statx");
+    return Os::StatBirth(dir, path, flags, st, birth_ns);
+  }
+  int64_t FsType(int fd) override {
+    if (Hit("fstatfs") != 0) return 0;
+    return Os::FsType(fd);
+  }
   int Identity(int fd, const struct stat& st, FileIdentity* id) override {
     CAPIO_FAULT("name_to_handle_at");
     return Os::Identity(fd, st, id);

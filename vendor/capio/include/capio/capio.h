@@ -169,12 +169,14 @@ CAPIO_EXPORT void capio_cl_free(char *text);
 
 /* ---- Paths ------------------------------------------------------------------------------------------ */
 
-#define CAPIO_FOR_LOOKUP 0          /* where it is now; never waits. -ENOENT if it is nowhere */
-#define CAPIO_FOR_EXISTENCE 1       /* a consumer waits until a declared output exists [waits] */
-#define CAPIO_FOR_CONTENT 2         /* a consumer waits until it is committed, too: size, times, mmap [waits] */
-#define CAPIO_FOR_CHANGE 3          /* about to be changed in place (chmod, utime, truncate): waits as EXISTENCE does */
-#define CAPIO_FOR_CREATE 4          /* where a new entry of this name belongs; its parents are made. Never waits */
-#define CAPIO_RESOLVE_NOFOLLOW 256u /* or-ed to the purpose: the last component is not followed if a symlink */
+#define CAPIO_FOR_LOOKUP 0    /* where it is now; never waits. -ENOENT if it is nowhere */
+#define CAPIO_FOR_EXISTENCE 1 /* a consumer waits until a declared output exists [waits] */
+#define CAPIO_FOR_CONTENT 2   /* a consumer waits until it is committed, too: size, times, mmap [waits] */
+#define CAPIO_FOR_CHANGE 3    /* about to be changed in place (chmod, utime, truncate): waits as EXISTENCE does */
+#define CAPIO_FOR_CREATE 4    /* where a new entry of this name belongs; its parents are made. Never waits */
+/* Or-ed to the purpose: */
+#define CAPIO_RESOLVE_NOFOLLOW 256u /* the last component is not followed if it is a symbolic link */
+#define CAPIO_RESOLVE_NOWAIT 512u   /* -EAGAIN stands for a wait, and for the failure of what was waited for */
 
 /* Translates a path to its backing path, which any kernel call may use. Writes it NUL-terminated to buf and
  * returns its length; -ERANGE if cap is too small; CAPIO_UNMANAGED. */
@@ -186,15 +188,23 @@ CAPIO_EXPORT int capio_is_managed(capio_session *session, const char *path, size
  * file, never waits. */
 CAPIO_EXPORT int capio_is_input(capio_session *session, const char *path, size_t len);
 
-typedef struct capio_stat_t {
-  size_t struct_size; /* set by capio_stat_init */
-  uint64_t dev, ino, nlink, size, blocks;
-  uint32_t mode, uid, gid, rdev_major, rdev_minor, blksize;
-  int64_t atime_ns, mtime_ns, ctime_ns; /* since the epoch */
+typedef struct capio_stat_t { /* in the order of Python's os.stat_result */
+  size_t struct_size;         /* set by capio_stat_init */
+  uint64_t mode, ino, dev, nlink;
+  int64_t uid, gid; /* -1: no such */
+  int64_t size;
+  int64_t atime, mtime, ctime;          /* seconds since the epoch, rounded down */
+  double atime_s, mtime_s, ctime_s;     /* the same with their fraction, as far as a double goes */
+  int64_t atime_ns, mtime_ns, ctime_ns; /* the same in nanoseconds */
+  int64_t blksize, blocks;
+  uint64_t rdev;
 } capio_stat_t;
 CAPIO_EXPORT void capio_stat_init(capio_stat_t *st);
-/* stat(2) (flags CAPIO_RESOLVE_NOFOLLOW: lstat). A consumer waits for the final size. [waits] */
-CAPIO_EXPORT int capio_stat(capio_session *session, const char *path, size_t len, uint32_t flags, capio_stat_t *st);
+/* stat(2) of a path once it is what the purpose asks for (not CAPIO_FOR_CREATE; with CAPIO_RESOLVE_NOFOLLOW, lstat):
+ * with CAPIO_FOR_CONTENT a consumer gets the final size. [waits] as capio_resolve does. */
+CAPIO_EXPORT int capio_stat(capio_session *session, const char *path, size_t len, uint32_t purpose, capio_stat_t *st);
+/* The same, of which only st_mode is wanted: returned, and positive. */
+CAPIO_EXPORT int capio_mode(capio_session *session, const char *path, size_t len, uint32_t purpose);
 
 CAPIO_EXPORT int capio_mkdir(capio_session *session, const char *path, size_t len, uint32_t mode);
 CAPIO_EXPORT int capio_rmdir(capio_session *session, const char *path, size_t len);

@@ -106,6 +106,36 @@ Status CheckParents(Session* session, const RenameEnd (&ends)[2]) {
   return Status::Ok();
 }
 
+Result<Question> QuestionOf(uint32_t purpose) {
+  uint32_t kind = purpose & 255u;
+  if (kind > CAPIO_FOR_CREATE) return Status::Error(EINVAL);
+  Question question;
+  question.purpose = static_cast<Purpose>(kind);
+  question.follow = (purpose & CAPIO_RESOLVE_NOFOLLOW) == 0;
+  if ((purpose & CAPIO_RESOLVE_NOWAIT) != 0) question.patience = Patience::kNone;
+  return question;
+}
+
+Status StatPath(Session* session, std::string_view path, uint32_t purpose, struct stat* st) {
+  auto question = QuestionOf(purpose);
+  if (!question.ok()) return question.status();
+  if (question->purpose == Purpose::kCreate) return Status::Error(EINVAL);
+  auto relative = session->Relative(path);
+  if (!relative.ok()) return relative.status();
+  // "link/" is the directory that the link leads to, or an error.
+  bool directory = EndingOf(path) != Ending::kName;
+  question->follow |= directory;
+  auto layer = Locate(session, *relative, *question, st);
+  if (!layer.ok()) return layer.status();
+  return directory && !S_ISDIR(st->st_mode) ? Status::Error(ENOTDIR) : Status::Ok();
+}
+
+void PutTime(const struct timespec& time, int64_t* seconds, double* exact, int64_t* ns) {
+  *seconds = time.tv_sec;
+  *exact = static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  *ns = static_cast<int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+}
+
 // Sessions that live until the process ends. The handler runs after Python has finalised, so files
 // that Python flushes at the very last are written by then; and it gets the exit status.
 void AtExit(int status, void*);
@@ -301,12 +331,11 @@ void capio_cl_free(char* text) { ::free(text); }
 int capio_resolve(capio_session* session, const char* path, size_t len, uint32_t purpose, char* buf,
                   size_t cap) {
   return GuardInt([&]() -> Result<int64_t> {
-    uint32_t kind = purpose & 255u;
-    if (kind > CAPIO_FOR_CREATE) return Status::Error(EINVAL);
+    auto question = capio::QuestionOf(purpose);
+    if (!question.ok()) return question.status();
     auto relative = session->impl->Relative({path, len});
     if (!relative.ok()) return relative.status();
-    auto backing = capio::Resolve(session->impl.get(), *relative, static_cast<capio::Purpose>(kind),
-                                  (purpose & CAPIO_RESOLVE_NOFOLLOW) == 0);
+    auto backing = capio::Resolve(session->impl.get(), *relative, *question);
     if (!backing.ok()) return backing.status();
     // The kernel judges the ending; CAPIO_DIR itself is a directory.
     if (!relative->empty() && capio::EndingOf({path, len}) != capio::Ending::kName) *backing += '/';
@@ -337,36 +366,34 @@ void capio_stat_init(capio_stat_t* st) {
   st->struct_size = sizeof *st;
 }
 
-int capio_stat(capio_session* session, const char* path, size_t len, uint32_t flags,
+int capio_stat(capio_session* session, const char* path, size_t len, uint32_t purpose,
                capio_stat_t* out) {
   return GuardInt([&]() -> Status {
     if (out->struct_size < sizeof *out) return Status::Error(EINVAL);
-    auto relative = session->impl->Relative({path, len});
-    if (!relative.ok()) return relative.status();
     struct stat st = {};
-    CAPIO_RETURN_IF_ERROR(capio::StatPath(session->impl.get(), *relative,
-                                          (flags & CAPIO_RESOLVE_NOFOLLOW) == 0, &st));
-    if (capio::EndingOf({path, len}) != capio::Ending::kName && !S_ISDIR(st.st_mode)) {
-      return Status::Error(ENOTDIR);
-    }
-    auto ns = [](const struct timespec& t) {
-      return static_cast<int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
-    };
-    out->dev = st.st_dev;
-    out->ino = st.st_ino;
-    out->nlink = st.st_nlink;
-    out->size = static_cast<uint64_t>(st.st_size);
-    out->blocks = static_cast<uint64_t>(st.st_blocks);
+    CAPIO_RETURN_IF_ERROR(capio::StatPath(session->impl.get(), {path, len}, purpose, &st));
     out->mode = st.st_mode;
-    out->uid = st.st_uid;
-    out->gid = st.st_gid;
-    out->rdev_major = major(st.st_rdev);
-    out->rdev_minor = minor(st.st_rdev);
-    out->blksize = static_cast<uint32_t>(st.st_blksize);
-    out->atime_ns = ns(st.st_atim);
-    out->mtime_ns = ns(st.st_mtim);
-    out->ctime_ns = ns(st.st_ctim);
+    out->ino = st.st_ino;
+    out->dev = st.st_dev;
+    out->nlink = st.st_nlink;
+    out->uid = st.st_uid == static_cast<uid_t>(-1) ? -1 : int64_t{st.st_uid};
+    out->gid = st.st_gid == static_cast<gid_t>(-1) ? -1 : int64_t{st.st_gid};
+    out->size = st.st_size;
+    capio::PutTime(st.st_atim, &out->atime, &out->atime_s, &out->atime_ns);
+    capio::PutTime(st.st_mtim, &out->mtime, &out->mtime_s, &out->mtime_ns);
+    capio::PutTime(st.st_ctim, &out->ctime, &out->ctime_s, &out->ctime_ns);
+    out->blksize = st.st_blksize;
+    out->blocks = st.st_blocks;
+    out->rdev = st.st_rdev;
     return Status::Ok();
+  });
+}
+
+int capio_mode(capio_session* session, const char* path, size_t len, uint32_t purpose) {
+  return GuardInt([&]() -> Result<int64_t> {
+    struct stat st = {};
+    CAPIO_RETURN_IF_ERROR(capio::StatPath(session->impl.get(), {path, len}, purpose, &st));
+    return int64_t{st.st_mode};
   });
 }
 

@@ -35,22 +35,24 @@ Fd Reopen(int fd, int flags) {
 }  // namespace
 
 Result<Layer> AwaitExistence(Session* session, const std::string& relative, bool follow,
-                             struct stat* st) {
+                             struct stat* st, Patience patience, FileIdentity* id) {
   Store& store = session->store();
   for (;;) {
     // Looked up every time: a rule may come while we wait.
     const uint64_t version = store.rules->version();
     auto rule = session->RuleOf(relative);
     bool consumer = rule->declared() && !session->DeclaredProducer(*rule);
-    uint32_t prepared = consumer ? PrepareWait(store.records->PathWord(relative)) : 0;
-    if (consumer && store.rules->version() != version) continue;
+    bool waits = consumer && patience == Patience::kWait;
+    uint32_t prepared = waits ? PrepareWait(store.records->PathWord(relative)) : 0;
+    if (waits && store.rules->version() != version) continue;
     if (rule->excluded) return Status::Error(CAPIO_UNMANAGED);
-    auto layer = store.layers->Find(relative, st, follow);
+    auto layer = store.layers->Find(relative, st, follow, id);
     if (layer.ok() && (!consumer || *layer != Layer::kReal || session->RealCounts(*st, relative))) {
       return layer;
     }
     if (!consumer) return layer;
     if (!layer.ok() && !Missing(layer.code())) return layer;
+    if (!waits) return Status::Error(EAGAIN);
     CAPIO_RETURN_IF_ERROR(session->SleepForPath(relative, *rule, prepared));
   }
 }
@@ -58,7 +60,14 @@ Result<Layer> AwaitExistence(Session* session, const std::string& relative, bool
 Result<FileRecord*> RecordOf(Session* session, int fd, const struct stat& st,
                              const std::string& relative, bool* created) {
   FileIdentity id;
-  if (int error = os().Identity(fd, st, &id); error < 0) return Status::Error(-error);
+  if (int error = session->store().layers->identities().Of(fd, st, &id); error < 0) {
+    return Status::Error(-error);
+  }
+  return RecordOf(session, id, relative, created);
+}
+
+Result<FileRecord*> RecordOf(Session* session, const FileIdentity& id, const std::string& relative,
+                             bool* created) {
   *created = false;
   Store& store = session->store();
   if (FileRecord* record = store.records->Find(id)) return record;
@@ -117,7 +126,7 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
       // A file renamed from outside while it was being written is watched; ordinary input is not.
       FileIdentity id;
       if (os().Fstat(real.get(), &st) == 0 && S_ISREG(st.st_mode) &&
-          os().Identity(real.get(), st, &id) == 0) {
+          store.layers->identities().Of(real.get(), st, &id) == 0) {
         if (FileRecord* record = store.records->Find(id); record != nullptr) {
           fd = std::move(real);
           where = Layer::kReal;

@@ -67,12 +67,19 @@ class File {
   std::atomic<bool> changed_committed_{false};
 };
 
+enum class Patience { kWait, kNone };
+
 // Waits until a path that somebody else is declared to make exists (S3), and tells where it is.
 // A path that nobody, or the session itself, is declared to make gives ENOENT at once.
+// Without patience EAGAIN stands for a wait. id, if given, is set as Identities::Stat does.
 Result<Layer> AwaitExistence(Session* session, const std::string& relative, bool follow,
-                             struct stat* st);
+                             struct stat* st, Patience patience = Patience::kWait,
+                             FileIdentity* id = nullptr);
 
-// The record of an open descriptor; made if there is none and the file is in the tree.
+// The record of a file that lies under this name, made if there is none.
+Result<FileRecord*> RecordOf(Session* session, const FileIdentity& id, const std::string& relative,
+                             bool* created);
+// The same of an open descriptor.
 Result<FileRecord*> RecordOf(Session* session, int fd, const struct stat& st,
                              const std::string& relative, bool* created);
 

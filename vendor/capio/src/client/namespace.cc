@@ -10,22 +10,21 @@
 namespace capio {
 namespace {
 
-// The record of a path's regular file, or null: none yet, or not one of ours.
+// The record of a path's regular file, or null: none yet, or not one of ours. id: what is known.
 Result<FileRecord*> FindRecord(Session* session, const std::string& relative, Layer layer,
-                               bool make) {
+                               FileIdentity id, bool make) {
   Store& store = session->store();
-  Fd fd(os().OpenAt(store.layers->DirOf(layer), At(relative), O_PATH, 0));
-  if (!fd.valid()) return static_cast<FileRecord*>(nullptr);
-  struct stat st = {};
-  if (os().Fstat(fd.get(), &st) < 0 || !S_ISREG(st.st_mode)) {
-    return static_cast<FileRecord*>(nullptr);
+  if (id.ino == 0) {
+    Fd fd(os().OpenAt(store.layers->DirOf(layer), At(relative), O_PATH, 0));
+    if (!fd.valid()) return static_cast<FileRecord*>(nullptr);
+    struct stat st = {};
+    if (os().Fstat(fd.get(), &st) < 0 || !S_ISREG(st.st_mode) ||
+        store.layers->identities().Of(fd.get(), st, &id) < 0) {
+      return static_cast<FileRecord*>(nullptr);
+    }
   }
-  if (make && layer != Layer::kReal) {
-    bool created = false;
-    return RecordOf(session, fd.get(), st, relative, &created);
-  }
-  FileIdentity id;
-  if (os().Identity(fd.get(), st, &id) < 0) return static_cast<FileRecord*>(nullptr);
+  bool created = false;
+  if (make && layer != Layer::kReal) return RecordOf(session, id, relative, &created);
   return store.records->Find(id);
 }
 
@@ -91,8 +90,41 @@ Status CopyAcross(int from_dir, const std::string& from, int to_dir, const std::
 
 }  // namespace
 
-Result<std::string> Resolve(Session* session, const std::string& relative, Purpose purpose,
-                            bool follow) {
+Result<Layer> Locate(Session* session, const std::string& relative, const Question& question,
+                     struct stat* st) {
+  CAPIO_RETURN_IF_ERROR(session->Ensure());
+  Store& store = session->store();
+  if (relative.empty()) {
+    int error = os().FstatAt(store.real.get(), ".", st, 0);
+    return error < 0 ? Result<Layer>(Status::Error(-error)) : Layer::kReal;
+  }
+  if (question.purpose == Purpose::kLookup) {
+    if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
+    return store.layers->Find(relative, st, question.follow);
+  }
+  const FileRecord* complete = nullptr;
+  for (;;) {
+    FileIdentity id;
+    auto layer = AwaitExistence(session, relative, question.follow, st, question.patience, &id);
+    if (!layer.ok() || question.purpose != Purpose::kContent || !S_ISREG(st->st_mode)) return layer;
+    auto record = FindRecord(session, relative, *layer, id, true);
+    if (!record.ok()) return record.status();
+    if (*record == nullptr || session->Produces(*session->RuleOf(relative), *record)) return layer;
+    FileState state = StateOf((*record)->status.load(std::memory_order_acquire));
+    // Complete before this look at it: the look shows its final size.
+    if (state == kCommitted && *record == complete) return layer;
+    if (state != kCommitted) {
+      if (question.patience == Patience::kNone && session->Evaluate(*record, -1) != kCommitted) {
+        return Status::Error(EAGAIN);
+      }
+      CAPIO_RETURN_IF_ERROR(session->WaitForCommit(*record));
+    }
+    complete = *record;
+  }
+}
+
+Result<std::string> Resolve(Session* session, const std::string& relative,
+                            const Question& question) {
   CAPIO_RETURN_IF_ERROR(session->Ensure());
   Store& store = session->store();
   if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
@@ -103,35 +135,16 @@ Result<std::string> Resolve(Session* session, const std::string& relative, Purpo
   };
   struct stat st = {};
   if (relative.empty()) return backing(Layer::kReal);
-  if (purpose == Purpose::kCreate) {
+  if (question.purpose == Purpose::kCreate) {
     Layer there = Layer::kTree;
     if (store.layers->InStore(relative, &st, &there)) return backing(there);
     if (store.layers->InReal(relative, &st)) return backing(Layer::kReal);
     CAPIO_RETURN_IF_ERROR(store.layers->MakeParents(relative));
     return backing(Layer::kTree);
   }
-  if (purpose == Purpose::kLookup) {
-    auto layer = store.layers->Find(relative, &st, follow);
-    if (!layer.ok()) return layer.status();
-    return backing(*layer);
-  }
-  auto layer = AwaitExistence(session, relative, follow, &st);
+  auto layer = Locate(session, relative, question, &st);
   if (!layer.ok()) return layer.status();
-  if (purpose == Purpose::kContent && S_ISREG(st.st_mode)) {
-    auto record = FindRecord(session, relative, *layer, true);
-    if (!record.ok()) return record.status();
-    if (*record != nullptr && !session->Produces(*session->RuleOf(relative), *record)) {
-      CAPIO_RETURN_IF_ERROR(session->WaitForCommit(*record));
-    }
-  }
   return backing(*layer);
-}
-
-Status StatPath(Session* session, const std::string& relative, bool follow, struct stat* st) {
-  auto path = Resolve(session, relative, Purpose::kContent, follow);
-  if (!path.ok()) return path.status();
-  int error = os().FstatAt(AT_FDCWD, path->c_str(), st, follow ? 0 : AT_SYMLINK_NOFOLLOW);
-  return error < 0 ? Status::Error(-error) : Status::Ok();
 }
 
 Status MakeDirectory(Session* session, const std::string& relative, mode_t mode) {
@@ -178,7 +191,7 @@ Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to) 
     // Only now it stays where it is.
     layer = store.layers->Find(from.relative, &st, false);
     if (!layer.ok()) return layer.status();
-    auto record = FindRecord(session, from.relative, *layer, true);
+    auto record = FindRecord(session, from.relative, *layer, {}, true);
     if (!record.ok()) return record.status();
     // Record first: who opens the new name must find the rule that holds there.
     if (*record != nullptr) {
@@ -229,7 +242,7 @@ Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to) 
     Fd fd(os().OpenAt(AT_FDCWD, from.path.c_str(), O_PATH | O_NOFOLLOW, 0));
     bool created = false;
     FileIdentity id;
-    if (fd.valid() && os().Identity(fd.get(), st, &id) == 0) {
+    if (fd.valid() && store.layers->identities().Of(fd.get(), st, &id) == 0) {
       auto record = store.records->FindOrCreate(
           id, to.relative, session->RuleForNew(*session->RuleOf(to.relative)), &created);
       if (!record.ok()) return record.status();

@@ -6,17 +6,28 @@
 #include <string>
 #include <string_view>
 
+#include "client/file.h"
 #include "client/session.h"
 
 namespace capio {
 
 enum class Purpose { kLookup = 0, kExistence = 1, kContent = 2, kChange = 3, kCreate = 4 };
 
+// What is asked about a path.
+struct Question {
+  Purpose purpose = Purpose::kLookup;
+  bool follow = true;  // the last component, if it is a symbolic link
+  Patience patience = Patience::kWait;
+};
+
+// Where a managed path is, and stat(2) of it, once that is what the purpose asks for: for the
+// content of a consumer's file a stat of after its commit. Not for kCreate. "" is looked up as
+// CAPIO_DIR itself.
+Result<Layer> Locate(Session* session, const std::string& relative, const Question& question,
+                     struct stat* st);
 // The backing path of a managed one.
-Result<std::string> Resolve(Session* session, const std::string& relative, Purpose purpose,
-                            bool follow);
-// stat(2) of a managed path; a consumer waits for the final size.
-Status StatPath(Session* session, const std::string& relative, bool follow, struct stat* st);
+Result<std::string> Resolve(Session* session, const std::string& relative,
+                            const Question& question);
 Status MakeDirectory(Session* session, const std::string& relative, mode_t mode);
 Status RemoveDirectory(Session* session, const std::string& relative);
 Status RemoveFile(Session* session, const std::string& relative);

@@ -519,12 +519,15 @@ Status Session::CheckDotDot(std::string_view path) const {
 }
 
 Result<std::string> Session::Relative(std::string_view path) const {
-  auto absolute = AbsolutePath(path);
-  if (!absolute.ok()) return absolute.status();
-  if (path.find("/..") != std::string_view::npos) CAPIO_RETURN_IF_ERROR(CheckDotDot(path));
   std::string relative;
-  if (!PathBelow(*absolute, dir_, &relative) && !PathBelow(*absolute, real_dir_, &relative)) {
-    return Status::Error(CAPIO_UNMANAGED);
+  // What most programs use needs no copy.
+  if (!IsNormal(path) || !PathBelow(path, dir_, &relative)) {
+    auto absolute = AbsolutePath(path);
+    if (!absolute.ok()) return absolute.status();
+    if (path.find("/..") != std::string_view::npos) CAPIO_RETURN_IF_ERROR(CheckDotDot(path));
+    if (!PathBelow(*absolute, dir_, &relative) && !PathBelow(*absolute, real_dir_, &relative)) {
+      return Status::Error(CAPIO_UNMANAGED);
+    }
   }
   if (relative == ".capio" || relative.rfind(".capio/", 0) == 0) {
     return Status::Error(CAPIO_UNMANAGED);

@@ -27,7 +27,7 @@ namespace capio {
 struct FileIdentity {
   uint64_t dev = 0;
   uint64_t ino = 0;
-  uint64_t incarnation = 0;  // hash of the kernel's file handle, else the birth time, else 0
+  uint64_t incarnation = 0;  // hash of the kernel's file handle, or the birth time, else 0
   bool operator==(const FileIdentity&) const = default;
 };
 
@@ -64,8 +64,10 @@ class Os {
   virtual ssize_t CopyRange(int from, int to, off_t offset, size_t n);
   virtual ssize_t Getdents(int fd, void* buf, size_t n);
   virtual int StatVfs(int fd, struct statvfs* st);
-  // When the file came into being; 0 where the file system does not tell.
-  virtual int64_t BirthNs(int dir, const char* path);
+  // fstatat(2), and when the file came into being: 0 where the file system does not tell.
+  virtual int StatBirth(int dir, const char* path, int flags, struct stat* st, int64_t* birth_ns);
+  // f_type of statfs(2); 0 if it cannot be had.
+  virtual int64_t FsType(int fd);
   virtual int Identity(int fd, const struct stat& st, FileIdentity* id);
   virtual int Fcntl(int fd, int command, intptr_t argument);
 

@@ -40,6 +40,23 @@ std::string NormalizePath(std::string_view absolute) {
   return out;
 }
 
+bool IsNormal(std::string_view path) {
+  if (path.empty() || path.front() != '/') return false;
+  if (path.size() == 1) return true;
+  for (size_t at = 0; at < path.size();) {
+    // One component, after its slash.
+    size_t start = at + 1;
+    for (at = start; at < path.size() && path[at] != '/'; ++at) {
+      if (path[at] == '\0') return false;
+    }
+    size_t size = at - start;
+    if (size == 0 || (path[start] == '.' && (size == 1 || (size == 2 && path[start + 1] == '.')))) {
+      return false;
+    }
+  }
+  return true;
+}
+
 Ending EndingOf(std::string_view path) {
   if (path.empty() || path == "/") return Ending::kName;
   size_t end = path.find_last_not_of('/');

@@ -13,6 +13,8 @@ namespace capio {
 // if relative. Symbolic links are not looked at.
 Result<std::string> AbsolutePath(std::string_view path);
 std::string NormalizePath(std::string_view absolute);
+// Whether a path is its own absolute form.
+bool IsNormal(std::string_view path);
 
 // What a path says of its last component besides the name: "d/" and "d/." can only be directories.
 // Normalising drops it, so it has to be asked of the path as it was given.

@@ -15,6 +15,8 @@
 #include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -39,6 +41,10 @@ uint64_t HashBytes(const unsigned char* data, size_t size) {
   uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
   for (size_t i = 0; i < size; ++i) hash = (hash ^ data[i]) * 0x100000001b3u;
   return hash;
+}
+
+struct timespec TimeOf(const struct statx_timestamp& time) {
+  return {static_cast<time_t>(time.tv_sec), static_cast<long>(time.tv_nsec)};
 }
 
 Os kernel;
@@ -142,13 +148,36 @@ ssize_t Os::Getdents(int fd, void* buf, size_t n) {
 }
 int Os::StatVfs(int fd, struct statvfs* st) { return Check(::fstatvfs(fd, st)); }
 
-int64_t Os::BirthNs(int dir, const char* path) {
+int Os::StatBirth(int dir, const char* path, int flags, struct stat* st, int64_t* birth_ns) {
+  *birth_ns = 0;
   struct statx more = {};
-  if (::statx(dir, path, AT_SYMLINK_NOFOLLOW, STATX_BTIME, &more) < 0 ||
-      (more.stx_mask & STATX_BTIME) == 0) {
-    return 0;
+  if (::statx(dir, path, flags, STATX_BASIC_STATS | STATX_BTIME, &more) < 0) {
+    // Not there before Linux 4.11, and hidden by some sandboxes.
+    return errno == ENOSYS || errno == EPERM ? FstatAt(dir, path, st, flags) : -errno;
   }
-  return more.stx_btime.tv_sec * INT64_C(1'000'000'000) + more.stx_btime.tv_nsec;
+  *st = {};
+  st->st_dev = makedev(more.stx_dev_major, more.stx_dev_minor);
+  st->st_ino = more.stx_ino;
+  st->st_mode = more.stx_mode;
+  st->st_nlink = more.stx_nlink;
+  st->st_uid = more.stx_uid;
+  st->st_gid = more.stx_gid;
+  st->st_rdev = makedev(more.stx_rdev_major, more.stx_rdev_minor);
+  st->st_size = static_cast<off_t>(more.stx_size);
+  st->st_blksize = static_cast<blksize_t>(more.stx_blksize);
+  st->st_blocks = static_cast<blkcnt_t>(more.stx_blocks);
+  st->st_atim = TimeOf(more.stx_atime);
+  st->st_mtim = TimeOf(more.stx_mtime);
+  st->st_ctim = TimeOf(more.stx_ctime);
+  if ((more.stx_mask & STATX_BTIME) != 0) {
+    *birth_ns = more.stx_btime.tv_sec * INT64_C(1'000'000'000) + more.stx_btime.tv_nsec;
+  }
+  return 0;
+}
+
+int64_t Os::FsType(int fd) {
+  struct statfs fs = {};
+  return ::fstatfs(fd, &fs) < 0 ? 0 : static_cast<int64_t>(fs.f_type);
 }
 
 int Os::Identity(int fd, const struct stat& st, FileIdentity* id) {
@@ -163,11 +192,10 @@ int Os::Identity(int fd, const struct stat& st, FileIdentity* id) {
     id->incarnation = HashBytes(handle->f_handle, handle->handle_bytes);
     return 0;
   }
-  struct statx more = {};
-  if (::statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &more) == 0 &&
-      (more.stx_mask & STATX_BTIME) != 0) {
-    id->incarnation =
-        static_cast<uint64_t>(more.stx_btime.tv_sec) * 1000000000u + more.stx_btime.tv_nsec;
+  struct stat again = {};
+  int64_t birth = 0;
+  if (StatBirth(fd, "", AT_EMPTY_PATH, &again, &birth) == 0) {
+    id->incarnation = static_cast<uint64_t>(birth);
   }
   return 0;
 }

@@ -81,7 +81,8 @@ PersistOutcome PersistFile(Store* store, PersistTask task) {
   struct stat st = {};
   FileIdentity id;
   if (!source.valid() || os().Fstat(source.get(), &st) < 0 ||
-      os().Identity(source.get(), st, &id) < 0 || store->records->Find(id) != record) {
+      store->layers->identities().Of(source.get(), st, &id) < 0 ||
+      store->records->Find(id) != record) {
     // Renamed or removed since: who did that looks after it, and so does the last pass over the
     // tree.
     outcome.superseded = true;

@@ -146,7 +146,7 @@ void Salvage::RescueFile(Store* store, const std::string& path, const struct sta
   FileIdentity id;
   bool created = false;
   Rule rule = store->RuleOf(path);
-  if (!fd.valid() || os().Identity(fd.get(), st, &id) < 0) {
+  if (!fd.valid() || store->layers->identities().Of(fd.get(), st, &id) < 0) {
     tally->failed.push_back(path);
     return;
   }

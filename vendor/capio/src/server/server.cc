@@ -510,7 +510,7 @@ void Server::SettleIntents(const Client& client, uint32_t slot, bool died) {
       FileIdentity id;
       bool created = false;
       if (fd.valid() && os().Fstat(fd.get(), &st) == 0 && S_ISREG(st.st_mode) &&
-          os().Identity(fd.get(), st, &id) == 0) {
+          store_->layers->identities().Of(fd.get(), st, &id) == 0) {
         auto record = store_->records->FindOrCreate(id, name, store_->RuleOf(name), &created);
         if (record.ok() && !store_->judge->Owned(*record)) {
           (void)store_->judge->Fail(*record, kFailureDied,
@@ -767,7 +767,7 @@ void Server::LastLook(const std::string& path, const struct stat& st) {
       (store_->segment->header().flags.load() & kPersistAll) != 0 && !store_->HasConfig();
   Fd fd = store_->layers->OpenInStore(path, O_PATH | O_NOFOLLOW);
   FileIdentity id;
-  if (!fd.valid() || os().Identity(fd.get(), st, &id) < 0) return;
+  if (!fd.valid() || store_->layers->identities().Of(fd.get(), st, &id) < 0) return;
   Rule rule = store_->RuleOf(path);
   if (keep_all) rule.permanent = true;
   bool created = false;

@@ -308,7 +308,8 @@ bool Judge::RealCounts(const struct stat& st, const std::string& relative) const
     // It may be the store's own file, which came here by a rename or was copied with its times.
     Fd fd(os().OpenAt(layers_->real(), relative.c_str(), O_PATH, 0));
     FileIdentity id;
-    if (fd.valid() && os().Identity(fd.get(), st, &id) == 0 && records_->Find(id) != nullptr) {
+    if (fd.valid() && layers_->identities().Of(fd.get(), st, &id) == 0 &&
+        records_->Find(id) != nullptr) {
       return true;
     }
   }
@@ -321,7 +322,7 @@ bool Judge::RealCounts(const struct stat& st, const std::string& relative) const
 FileRecord* Judge::RecordAt(Layer layer, const std::string& relative, const struct stat& st) {
   Fd fd(os().OpenAt(layers_->DirOf(layer), relative.c_str(), O_PATH, 0));
   FileIdentity id;
-  if (!fd.valid() || os().Identity(fd.get(), st, &id) < 0) return nullptr;
+  if (!fd.valid() || layers_->identities().Of(fd.get(), st, &id) < 0) return nullptr;
   return records_->Find(id);
 }
 

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <string.h>
-#include <sys/vfs.h>
 
 #include <algorithm>
 #include <unordered_set>
@@ -112,10 +111,13 @@ Fd Layers::OpenInStore(const std::string& path, int flags, Layer* layer, mode_t 
   return Fd(os().OpenAt(dir, At(path), flags, mode));
 }
 
-Result<Layer> Layers::Find(const std::string& path, struct stat* st, bool follow) const {
+Result<Layer> Layers::Find(const std::string& path, struct stat* st, bool follow,
+                           FileIdentity* id) const {
   int flags = follow ? 0 : AT_SYMLINK_NOFOLLOW;
+  FileIdentity unused;
+  if (id == nullptr) id = &unused;
   // A dangling link in the tree is looked up below like a name that is not there.
-  int error = os().FstatAt(tree_, At(path), st, flags);
+  int error = identities_.Stat(tree_, At(path), flags, st, id);
   if (error == 0) return Layer::kTree;
   if (int fs = fs_->dir(); fs >= 0) {
     int middle = os().FstatAt(fs, At(path), st, flags);
@@ -413,7 +415,7 @@ void Layers::SortByAge(const std::string& path, std::vector<DirEntry>* entries) 
     }
     struct stat st = {};
     FileIdentity id;
-    if (fd.valid() && os().Fstat(fd.get(), &st) == 0 && os().Identity(fd.get(), st, &id) == 0) {
+    if (fd.valid() && os().Fstat(fd.get(), &st) == 0 && identities_.Of(fd.get(), st, &id) == 0) {
       if (uint64_t age = age_(id); age != 0) last = age;
     }
     order.emplace_back(last, i);
@@ -426,8 +428,7 @@ void Layers::SortByAge(const std::string& path, std::vector<DirEntry>* entries) 
 }
 
 void OrderByCreation(int dir, const std::string& path, std::vector<DirEntry>* entries) {
-  struct statfs fs = {};
-  if (::fstatfs(dir, &fs) == 0 && fs.f_type == TMPFS_MAGIC) {
+  if (os().FsType(dir) == TMPFS_MAGIC) {
     // It numbers its inodes in the order of their making.
     std::sort(entries->begin(), entries->end(),
               [](const DirEntry& a, const DirEntry& b) { return a.ino < b.ino; });
@@ -436,7 +437,10 @@ void OrderByCreation(int dir, const std::string& path, std::vector<DirEntry>* en
   Fd fd(os().OpenAt(dir, At(path), O_PATH | O_DIRECTORY, 0));
   std::vector<std::pair<int64_t, DirEntry*>> born;
   for (DirEntry& entry : *entries) {
-    born.emplace_back(os().BirthNs(fd.get(), entry.name.c_str()), &entry);
+    struct stat st = {};
+    int64_t birth = 0;
+    (void)os().StatBirth(fd.get(), entry.name.c_str(), AT_SYMLINK_NOFOLLOW, &st, &birth);
+    born.emplace_back(birth, &entry);
   }
   std::sort(born.begin(), born.end(), [](const auto& a, const auto& b) {
     return std::pair(a.first, a.second->ino) < std::pair(b.first, b.second->ino);

@@ -18,6 +18,7 @@
 #include "os/os.h"
 #include "os/status.h"
 #include "store/fs_tree.h"
+#include "store/identity.h"
 
 namespace capio {
 
@@ -34,15 +35,17 @@ class Layers {
  public:
   // Descriptors and the fs tree stay the caller's. scratch: a directory on the tree's file system
   // for files not yet named.
-  Layers(int tree, int real, int scratch, FsTree* fs)
-      : tree_(tree), real_(real), scratch_(scratch), fs_(fs) {}
+  Layers(int tree, int real, int scratch, FsTree* fs, Identities identities)
+      : tree_(tree), real_(real), scratch_(scratch), fs_(fs), identities_(identities) {}
 
   // How to know in which order the files of the store were made: a number that is larger for a
   // younger one, 0 if not known. Listings that mix layers need it.
   void SetAge(std::function<uint64_t(const FileIdentity&)> age) { age_ = std::move(age); }
 
-  // The top-most layer that has the path. -ENOENT as a Status if none.
-  Result<Layer> Find(const std::string& path, struct stat* st, bool follow) const;
+  // The top-most layer that has the path. -ENOENT as a Status if none. id, if given, is set as
+  // Identities::Stat does.
+  Result<Layer> Find(const std::string& path, struct stat* st, bool follow,
+                     FileIdentity* id = nullptr) const;
   bool In(Layer layer, const std::string& path, struct stat* st) const;
   bool InTree(const std::string& path, struct stat* st) const { return In(Layer::kTree, path, st); }
   bool InReal(const std::string& path, struct stat* st) const { return In(Layer::kReal, path, st); }
@@ -85,6 +88,7 @@ class Layers {
   int tree() const { return tree_; }
   int real() const { return real_; }
   const FsTree& fs() const { return *fs_; }
+  const Identities& identities() const { return identities_; }
 
  private:
   Result<Fd> ScratchCopy(int from_dir, const std::string& from, Layer to, int flags, bool content,
@@ -97,6 +101,7 @@ class Layers {
   int real_;
   int scratch_;
   FsTree* fs_;
+  Identities identities_;
   std::function<uint64_t(const FileIdentity&)> age_;
 };
 

@@ -14,7 +14,7 @@
 namespace capio {
 
 constexpr uint64_t kSegmentMagic = 0x31474553'4f495041;  // "APIOSEG1"
-constexpr uint32_t kLayoutVersion = 4;
+constexpr uint32_t kLayoutVersion = 5;
 constexpr uint32_t kMaxClients = 1024;  // slot 0 is the server's
 constexpr uint32_t kMaxApps = 256;
 constexpr uint32_t kFileBuckets = 1u << 15;
@@ -231,6 +231,7 @@ enum HeaderFlags : uint32_t {
   kRescan = 16,     // a notice to the server was lost: look at every record
   kResume = 32,
   kNoneToCome = 64,  // the workflow is over: processes that have not come are not waited for
+  kByBirth = 128,    // files beside the memory tree are told apart as Identities::ByBirth says
 };
 struct Header {
   uint64_t magic;

@@ -156,7 +156,18 @@ Status Store::Assemble(std::unique_ptr<Segment> control) {
   records = std::make_unique<Records>(segment.get());
   directories = std::make_unique<DirectoryLogs>(segment.get());
   fs = std::make_unique<FsTree>(real.get(), header.workflow, &segment->header().fs_in_use);
-  layers = std::make_unique<Layers>(tree.get(), real.get(), scratch.get(), fs.get());
+  struct stat tree_stat = {};
+  if (int error = os().Fstat(tree.get(), &tree_stat); error < 0) return Status::Error(-error);
+  Identities identities;
+  if ((header.flags.load(std::memory_order_relaxed) & kByBirth) != 0) {
+    if (!Identities::ByBirth(tree.get())) {
+      return Status::Error(ENOSYS,
+                           "this process is not let use statx(2), on which the store was built by "
+                           "another one; run all steps of the workflow in one kind of container");
+    }
+    identities = Identities(tree_stat.st_dev);
+  }
+  layers = std::make_unique<Layers>(tree.get(), real.get(), scratch.get(), fs.get(), identities);
   layers->SetAge([this](const FileIdentity& id) {
     const FileRecord* record = records->Find(id);
     return record == nullptr ? 0 : record->age.load(std::memory_order_relaxed);
@@ -287,6 +298,7 @@ Result<std::shared_ptr<Store>> Store::Create(const std::string& workflow, const 
     if (!control.valid()) return Status::Error(-control.get());
     auto segment = Segment::Create(std::move(control), spec);
     if (!segment.ok()) return segment.status();
+    if (Identities::ByBirth(store->tree.get())) (*segment)->header().flags.fetch_or(kByBirth);
     CAPIO_RETURN_IF_ERROR(store->Assemble(segment.take()));
     // Nobody may use the fs tree until that is out of the way.
     if (store->fs->Leftover()) store->segment->header().phase.store(kPhaseStarting);
