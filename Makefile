@@ -96,8 +96,12 @@ format: $(STAMPS)/venv ## reformat everything
 demo: build ## two steps on real input, one after the other and at the same time
 	$(BIN)/python examples/corpus/run.py
 
-bench: build ## measurements
-	$(BIN)/python bench/run.py
+bench: $(STAMPS)/bench build ## measurements; ARGS="--record" keeps them, ARGS="--help" tells more
+	$(BIN)/python bench/run.py $(ARGS)
+
+$(STAMPS)/bench: pyproject.toml | $(STAMPS)/venv
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
 
 wheel: $(STAMPS)/venv ## sdist and wheel in dist/
 	$(BIN)/python -m build --outdir dist .

@@ -1,0 +1,1 @@
+"""Showing what was measured: a table, JSON, charts, the recorded run."""
