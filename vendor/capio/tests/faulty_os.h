@@ -126,9 +126,9 @@ class FaultyOs : public Os {
     CAPIO_FAULT("getdents64");
     return Os::Getdents(fd, buf, n);
   }
-  int StatVfs(int fd, struct statvfs* st) override {
-    CAPIO_FAULT("statvfs");
-    return Os::StatVfs(fd, st);
+  int StatFs(int fd, struct statfs* st) override {
+    CAPIO_FAULT("fstatfs");
+    return Os::StatFs(fd, st);
   }
   int StatBirth(int dir, const char* path, int flags, struct stat* st, int64_t* birth_ns) override {
     CAPIO_FAULT("statx");

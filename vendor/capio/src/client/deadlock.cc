@@ -160,7 +160,7 @@ void CountBusyThreads(Store* store, uint32_t slot) {
   mine.counted_ns.store(os().MonotonicNs(), std::memory_order_release);
 }
 
-Status DeadlockWatch::Check(Store* store, uint32_t slot) {
+Status DeadlockWatch::Check(Store* store, uint32_t slot, bool for_room) {
   const Header& header = store->segment->header();
   uint64_t self = header.clients[slot].process.load();
   Processes stuck;
@@ -183,13 +183,19 @@ Status DeadlockWatch::Check(Store* store, uint32_t slot) {
     return Status::Ok();
   }
   std::vector<Wait> now;
+  bool room_wanted = false;
   int64_t counted = INT64_MAX;
   for (const auto& [key, process] : stuck) {
     counted = std::min(counted, process.counted_ns);
     for (const Waiting& wait : process.waits) {
+      room_wanted |= wait.thread->activity.load() == kWaitingRoom;
       now.push_back({wait.slot, wait.thread->thread.load(), wait.thread->since_ns.load(),
                      wait.thread->rounds.load()});
     }
+  }
+  if (room_wanted && !for_room) {
+    seen_.clear();
+    return Status::Ok();
   }
   auto order = [](const Wait& a, const Wait& b) {
     return std::pair(a.slot, a.thread) < std::pair(b.slot, b.thread);

@@ -18,8 +18,9 @@ namespace capio {
 class DeadlockWatch {
  public:
   // To be called by a thread that has just looked in vain, as the client in `slot`. Ok, or EDEADLK
-  // with a sentence that names the cycle.
-  Status Check(Store* store, uint32_t slot);
+  // with a sentence that names the cycle. Where somebody in it waits for room, that wait fails and
+  // no other.
+  Status Check(Store* store, uint32_t slot, bool for_room);
 
  private:
   struct Wait {

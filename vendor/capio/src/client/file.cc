@@ -18,12 +18,6 @@ ForkMutex& own_mutex = *new ForkMutex(ForkMutex::kAttaching);
 
 bool Missing(int code) { return code == ENOENT || code == ENOTDIR; }
 
-Status NoSpace(const Session& session, const std::string& name) {
-  (void)session;
-  return Status::Error(ENOSPC, "the store has no room left for " + name +
-                                   "; set CAPIO_STORE to a directory on a larger file system");
-}
-
 // Another open file description of the same file, for the probe and for those who must not share a
 // position.
 Fd Reopen(int fd, int flags) {
@@ -139,8 +133,8 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
     struct stat st = {};
     if (int error = os().Fstat(fd.get(), &st); error < 0) return Status::Error(-error);
     if (!S_ISREG(st.st_mode)) return fd.release();
-    // A file without a name is nobody else's to read.
-    if ((flags & O_TMPFILE) == O_TMPFILE) return fd.release();
+    // Moved to another layer, or removed, while we opened it.
+    if (st.st_nlink == 0) continue;
     bool created = false;
     auto record = RecordOf(session.get(), fd.get(), st, relative, &created);
     if (!record.ok()) return record.status();
@@ -188,9 +182,10 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
   }
 
   Activity opening(session.get(), kOpening, relative);
-  if (!opening.shown()) return NoSpace(*session, relative);
+  if (!opening.shown()) return session->NoRoom(relative);
   Fd fd;
   bool created = false;
+  bool refused = false;  // memory has no room even for an empty file
   Layer layer = Layer::kTree;
   for (int attempt = 0; !fd.valid(); ++attempt) {
     if (attempt > 64) return Status::Error(ELOOP);
@@ -225,8 +220,9 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
       Fd allowed(os().OpenAt(store.real.get(), relative.c_str(), plain, 0));
       if (!allowed.valid()) return Status::Error(-allowed.get());
       if (!truncate) {
-        Status copy = layers.CopyUp(relative, session->LayerForNew(*rule));
-        if (copy.code() == ENOSPC) return NoSpace(*session, relative);
+        Layer to = session->LayerForNew(*rule, static_cast<uint64_t>(st.st_size));
+        Status copy = layers.CopyUp(relative, to);
+        if (copy.code() == ENOSPC) return session->NoRoom(relative, to);
         CAPIO_RETURN_IF_ERROR(copy);
         Fd copied = layers.OpenInStore(relative, O_RDONLY);
         struct stat copied_st = {};
@@ -247,7 +243,7 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     } else if ((flags & O_CREAT) == 0) {
       return Status::Error(missing);
     }
-    layer = session->LayerForNew(*rule);
+    layer = refused ? Layer::kFs : session->LayerForNew(*rule);
     if (layer == Layer::kFs) {
       Status parents = layers.MakeParents(layer, relative);
       // Where nobody has asked for the disk, memory will do as long as there is some.
@@ -278,7 +274,11 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
         continue;
       }
     }
-    if (made == -ENOSPC) return NoSpace(*session, relative);
+    if (made == -ENOSPC && layer == Layer::kTree && !refused && session->room().CanMove()) {
+      refused = true;  // the kernel knows better how short it is
+      continue;
+    }
+    if (made == -ENOSPC) return session->NoRoom(relative, layer);
     if (made < 0) return Status::Error(-made);
     fd.reset(made);
     created = true;
@@ -301,7 +301,7 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     Layer to = truncate ? session->LayerForNew(*rule) : layer;
     auto fresh = layers.Replace(layer, to, relative, plain, !truncate);
     if (!fresh.ok()) {
-      return fresh.code() == ENOSPC ? NoSpace(*session, relative) : fresh.status();
+      return fresh.code() == ENOSPC ? session->NoRoom(relative, to) : fresh.status();
     }
     fd = fresh.take();
     layer = to;
@@ -381,6 +381,17 @@ Result<bool> File::Restart() {
   return true;
 }
 
+// The file was moved while this had it open, and has been changed since: what is read here is the
+// file as it was, whole.
+bool File::Detached(uint64_t status) {
+  if (GenerationOf(status) == generation_.load()) return false;
+  if (detached_.load()) return true;
+  if (writer_ || (record_->flags.load(std::memory_order_acquire) & kFileMoved) == 0) return false;
+  struct stat st = {};
+  if (os().Fstat(fd_.get(), &st) == 0 && st.st_nlink == 0) detached_.store(true);
+  return detached_.load();
+}
+
 Status File::CheckGeneration(uint64_t status) {
   if (GenerationOf(status) == generation_.load()) return Status::Ok();
   if (delivered_.load() == 0) {
@@ -401,8 +412,9 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
     };
     uint64_t status = record_->status.load(std::memory_order_acquire);
     FileState state = StateOf(status);
-    if (writer_ || state == kCommitted) {
-      if (!writer_) CAPIO_RETURN_IF_ERROR(CheckGeneration(status));
+    bool detached = Detached(status);
+    if (writer_ || detached || state == kCommitted) {
+      if (!writer_ && !detached) CAPIO_RETURN_IF_ERROR(CheckGeneration(status));
       ssize_t got = get(n - done);
       if (got < 0) return Status::Error(static_cast<int>(-got));
       delivered_.fetch_add(static_cast<uint64_t>(got), std::memory_order_relaxed);
@@ -518,7 +530,48 @@ void File::AfterWrite(off_t offset, size_t n) {
   WakeReaders();
 }
 
+Result<size_t> File::AwaitRoom(size_t n) {
+  if (layer_ != Layer::kTree) return n;
+  for (;;) {
+    // What is appended is not taken apart: others append to the same file.
+    size_t may = session_->room().Take(n);
+    if (may == n || (may > 0 && !append_)) [[likely]]
+      return may;
+    constexpr size_t kLeast = 65536;
+    CAPIO_RETURN_IF_ERROR(session_->WaitForRoom(session_->store().records->NameOf(record_),
+                                                append_ ? n : std::min(n, kLeast)));
+  }
+}
+
 Result<size_t> File::Write(const void* buf, size_t n, off_t offset) {
+  if (!writer_) return Status::Error(EBADF);
+  size_t done = 0;
+  int refused = 0;
+  do {
+    auto put = AwaitRoom(n - done);
+    if (put.ok()) {
+      off_t at = offset < 0 ? offset : offset + static_cast<off_t>(done);
+      put = WritePiece(static_cast<const char*>(buf) + done, *put, at);
+      // Others may have been faster; but where there is room and the kernel has none, there is
+      // none.
+      if (put.code() == ENOSPC && layer_ == Layer::kTree && refused++ == 0) {
+        session_->room().Forget();
+        continue;
+      }
+    }
+    if (put.code() == ENOSPC && *put.status().text() == '\0') {
+      put = session_->NoRoom(session_->store().records->NameOf(record_), layer_);
+    }
+    // The rest is for the next call.
+    if (!put.ok()) return done > 0 ? Result<size_t>(done) : put;
+    refused = 0;
+    done += *put;
+    if (*put == 0) break;
+  } while (done < n);
+  return done;
+}
+
+Result<size_t> File::WritePiece(const void* buf, size_t n, off_t offset) {
   // Only a position that was moved, or a write at an offset, can leave a gap.
   bool moved = offset >= 0 || seeked_.load(std::memory_order_relaxed) ||
                exposed_.load(std::memory_order_relaxed);
@@ -527,10 +580,7 @@ Result<size_t> File::Write(const void* buf, size_t n, off_t offset) {
   CAPIO_RETURN_IF_ERROR(BeforeChange(start, moved && start >= 0 && n > 0));
   ssize_t put =
       offset >= 0 ? os().Pwrite(fd_.get(), buf, n, offset) : os().Write(fd_.get(), buf, n);
-  if (put < 0) {
-    if (put == -ENOSPC) return NoSpace(*session_, session_->store().records->NameOf(record_));
-    return Status::Error(static_cast<int>(-put));
-  }
+  if (put < 0) return Status::Error(static_cast<int>(-put));
   if (offset < 0) seeked_.store(false, std::memory_order_relaxed);
   AfterWrite(offset, static_cast<size_t>(put));
   return static_cast<size_t>(put);
@@ -553,9 +603,12 @@ Status File::Truncate(off_t size) {
   struct stat before = {};
   (void)os().Fstat(fd_.get(), &before);
   int error = os().Ftruncate(fd_.get(), size);
-  if (error == -ENOSPC) return NoSpace(*session_, session_->store().records->NameOf(record_));
+  if (error == -ENOSPC) {
+    return session_->NoRoom(session_->store().records->NameOf(record_), layer_);
+  }
   if (error < 0) return Status::Error(-error);
   if (size < before.st_size) {
+    TellRoomNews(&session_->store().segment->header());
     // Readers beyond the new end have bytes that are no longer the file's.
     uint64_t status = record_->status.load(std::memory_order_acquire);
     while (StateOf(status) == kGrowing || StateOf(status) == kClosing) {
@@ -573,20 +626,39 @@ Status File::Truncate(off_t size) {
   return Status::Ok();
 }
 
+// Writers through the descriptor itself do not ask. What they have taken is found out here, and
+// they are held up here, as far as they come by.
+Status File::AwaitRoomExposed() {
+  struct stat st = {};
+  if (layer_ != Layer::kTree || os().Fstat(fd_.get(), &st) < 0) return Status::Ok();
+  int64_t before = exposed_size_.exchange(st.st_size, std::memory_order_relaxed);
+  uint64_t grown = st.st_size > before ? static_cast<uint64_t>(st.st_size - before) : 0;
+  // It has been written: it counts, but needs no more room.
+  (void)session_->room().Take(grown);
+  if (session_->room().Level() != RoomLevel::kFull) return Status::Ok();
+  Status room = session_->WaitForRoom(session_->store().records->NameOf(record_), 1);
+  // The next write through the descriptor is the kernel's to refuse.
+  return room.code() == ENOSPC ? Status::Ok() : room;
+}
+
 Status File::Publish() {
-  if (writer_) WakeReaders();
-  return Status::Ok();
+  if (!writer_) return Status::Ok();
+  WakeReaders();
+  return exposed_.load(std::memory_order_relaxed) ? AwaitRoomExposed() : Status::Ok();
 }
 
 Status File::Expose() {
   if (!writer_) return WaitCommit();
-  exposed_.store(true, std::memory_order_relaxed);
+  if (!exposed_.exchange(true, std::memory_order_relaxed)) {
+    struct stat st = {};
+    if (os().Fstat(fd_.get(), &st) == 0) exposed_size_.store(st.st_size);
+  }
   record_->flags.fetch_or(kFileNeedsProbe);
-  return Status::Ok();
+  return AwaitRoomExposed();
 }
 
 Status File::WaitCommit() {
-  if (writer_) return Status::Ok();
+  if (writer_ || Detached(record_->status.load())) return Status::Ok();
   CAPIO_RETURN_IF_ERROR(session_->Ensure());
   return session_->WaitForCommit(record_);
 }
@@ -635,6 +707,7 @@ Status File::Close(CloseKind kind, FdFate fate) {
   }
   if (changed_committed_.load()) session_->NoticeFile(record_);
   WakeReaders();
+  TellRoomNews(&session_->store().segment->header());
   return status;
 }
 

@@ -22,6 +22,8 @@ class File {
                           int flags, mode_t mode, std::unique_ptr<File>* out);
 
   Result<size_t> Read(void* buf, size_t n, off_t offset, bool full);
+  // Less than n only if it had to wait for room in between and that wait was interrupted or failed:
+  // the next call goes on with it.
   Result<size_t> Write(const void* buf, size_t n, off_t offset);
   Result<off_t> Seek(off_t offset, int whence);
   Status Truncate(off_t size);
@@ -42,6 +44,12 @@ class File {
   static Result<int> OpenForWriting(const std::shared_ptr<Session>& session,
                                     const std::string& relative, int flags, mode_t mode,
                                     std::unique_ptr<File>* out);
+  Result<size_t> WritePiece(const void* buf, size_t n, off_t offset);
+  // In the memory tree: waits until some of n bytes may be written, and tells how many.
+  Result<size_t> AwaitRoom(size_t n);
+  // What a descriptor that others write through has taken since the last look.
+  Status AwaitRoomExposed();
+  bool Detached(uint64_t status);
   Status BeforeChange(off_t start, bool extends);
   void AfterWrite(off_t offset, size_t n);
   void WakeReaders();
@@ -65,6 +73,8 @@ class File {
   std::atomic<bool> seeked_{false};
   std::atomic<bool> exposed_{false};
   std::atomic<bool> changed_committed_{false};
+  std::atomic<bool> detached_{false};
+  std::atomic<int64_t> exposed_size_{0};
 };
 
 enum class Patience { kWait, kNone };

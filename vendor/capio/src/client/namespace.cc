@@ -174,7 +174,7 @@ Status RemoveFile(Session* session, const std::string& relative) {
   CAPIO_RETURN_IF_ERROR(AwaitIfDeclared(session, relative));
   Naming naming(session, relative, false);
   CAPIO_RETURN_IF_ERROR(session->store().layers->Unlink(relative));
-  WakeAll(&session->store().segment->header().room_word);
+  TellRoomNews(&session->store().segment->header());
   return Status::Ok();
 }
 

@@ -99,6 +99,9 @@ Result<std::shared_ptr<Session>> Session::Open(const SessionConfig& config) {
   }
   auto size = AppSizeFromEnvironment();
   if (!size.ok()) return size.status();
+  auto limit = MemoryLimitFromEnvironment();
+  if (!limit.ok()) return limit.status();
+  session->memory_limit_ = *limit;
   session->app_size_ = size.take();
   session->member_key_ = ProcessKey();
   if (!config.config_path.empty()) {
@@ -278,6 +281,8 @@ Status Session::AttachOnce() {
       return Status::Error(ESTALE);
     }
     header.apps[app_].outcome.store(kAppStarted, std::memory_order_release);
+    LowerMemoryLimit(&header, memory_limit_);
+    if (room_ == nullptr) room_ = std::make_unique<RoomGate>(store_.get());
     header.alive_ns.store(os().RealtimeNs(), std::memory_order_relaxed);
     uint32_t set = 0;
     if ((config_.flags & CAPIO_SESSION_TEARDOWN) != 0) set |= kTeardown;
@@ -584,8 +589,14 @@ Rule Session::RuleForNew(const Rule& rule) const {
   return mine;
 }
 
-Layer Session::LayerForNew(const Rule& rule) {
-  return rule.storage == Storage::kFs ? Layer::kFs : Layer::kTree;
+Layer Session::LayerForNew(const Rule& rule, uint64_t bytes) {
+  if (rule.storage == Storage::kFs) return Layer::kFs;
+  // At least a page, and the inode.
+  constexpr uint64_t kLeast = 8192;
+  uint64_t takes = std::max(bytes, kLeast);
+  bool may_move = room_->CanMove() && (store_->segment->header().flags.load() & kMemoryOnly) == 0;
+  bool room = room_->Level() == RoomLevel::kPlenty && room_->Take(takes) == takes;
+  return room || !may_move ? Layer::kTree : Layer::kFs;
 }
 
 bool Session::DeclaredProducer(const Rule& rule) const {
@@ -626,6 +637,7 @@ FileState Session::Evaluate(FileRecord* record, int read_only) {
   for (const FileRecord* final : sealed) {
     if ((final->flags.load() & kFilePermanent) != 0) NoticeFile(final);
   }
+  if (!sealed.empty()) TellRoomNews(&store_->segment->header());
   return state;
 }
 

@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "client/room_gate.h"
 #include "os/fork.h"
 #include "store/apps.h"
 #include "store/store.h"
@@ -63,8 +64,10 @@ class Session {
   // The rule that a file made by this session gets: permanent, too, if the session keeps
   // everything.
   Rule RuleForNew(const Rule& rule) const;
-  // Where a new file belongs: the fs tree, if its rule says so or memory is short.
-  Layer LayerForNew(const Rule& rule);
+  // Where a new file belongs: the fs tree, if its rule says so or memory is short. bytes: what it
+  // holds from the beginning.
+  Layer LayerForNew(const Rule& rule, uint64_t bytes = 0);
+  RoomGate& room() { return *room_; }
   [[nodiscard]] bool DeclaredProducer(const Rule& rule) const;
   // Of this file: declared, or it has written to it.
   bool Produces(const Rule& rule, const FileRecord* record);
@@ -84,6 +87,11 @@ class Session {
                          uint32_t prepared);
   // One bounded sleep until the file has `size` bytes or its status is no longer this.
   Status SleepForBytes(FileRecord* record, uint64_t status, uint64_t size, int fd);
+  // Sleeps until `bytes` more of a file may be written to the memory tree; has the server make
+  // room. ENOSPC, with what to do, once nobody is left who could make any.
+  Status WaitForRoom(const std::string& relative, uint64_t bytes);
+  // The error of a write that finds no room, in the layer where the file is.
+  Status NoRoom(const std::string& relative, Layer layer = Layer::kTree);
   Status Failure(const FileRecord* record) const;
 
   // Evaluates a file and tells the server about what it has to do then.
@@ -128,6 +136,15 @@ class Session {
   // time-outs. Ok: look again.
   Status Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity, const std::string& name,
                const std::vector<uint32_t>& apps, bool* timed_out);
+  // Has the server move files to disk. Returns the number of the request.
+  uint64_t AskForRoom(uint64_t bytes);
+  struct Others {
+    std::vector<uint32_t> apps;
+    bool writing = false;
+  };
+  // Who else may make room: processes that live, and whether one has another file open for
+  // writing, which can be moved once it is closed.
+  Others WhoMayMakeRoom(const std::string& relative);
   // Notes what has come to be in the log of the directory it is in, if that is declared.
   void NoteEntry(const std::string& relative);
   std::vector<uint32_t> ProvidersOf(const FileRecord* record);
@@ -140,7 +157,9 @@ class Session {
   std::string config_text_;
   AppSize app_size_;
   uint64_t member_key_ = 0;  // shared with children by fork, which are the same process of the app
+  uint64_t memory_limit_ = 0;  // CAPIO_MEMORY_LIMIT; 0: not set
   std::shared_ptr<Store> store_;
+  std::unique_ptr<RoomGate> room_;
   uint32_t app_ = 0;
   uint32_t slot_ = 0;
   uint32_t epoch_ = 0;
@@ -176,6 +195,8 @@ class Activity {
 // The apps that the calling thread's last wait needs, all of whose processes are this one; ""
 // otherwise. Names are separated by newlines.
 const std::string& LastWaitNeeds();
+// How long the calling thread has been waiting for the file of this name, in ns; 0: it has not.
+int64_t WaitedFor(const std::string& relative);
 
 }  // namespace capio
 

@@ -36,6 +36,10 @@ thread_local WaitClock wait_clock;
 
 const std::string& LastWaitNeeds() { return wait_clock.needs; }
 
+int64_t WaitedFor(const std::string& relative) {
+  return wait_clock.what == relative ? os().MonotonicNs() - wait_clock.since : 0;
+}
+
 // ---- thread slots
 // -----------------------------------------------------------------------------------
 
@@ -180,6 +184,7 @@ Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity
     const char* what = activity == kWaitingPath      ? "to exist"
                        : activity == kWaitingCommit  ? "to be complete"
                        : activity == kWaitingEntries ? "to have more entries"
+                       : activity == kWaitingRoom    ? "to get room in memory to grow"
                                                      : "to have more bytes";
     Say("waiting " + std::to_string((now - clock.since) / 1'000'000'000) + " s for " + dir_ + "/" +
         name + " " + what + ": " + Describe(apps));
@@ -194,7 +199,8 @@ Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity
     result = WaitOn(word, prepared, std::max<int64_t>(sleep, 1'000'000));
     // While this wait is still shown, as part of what is looked at.
     if (result == -ETIMEDOUT && clock.sleep >= kLongestSleepNs) {
-      if (Status stuck = clock.deadlock.Check(store_.get(), slot_); !stuck.ok()) {
+      Status stuck = clock.deadlock.Check(store_.get(), slot_, activity == kWaitingRoom);
+      if (!stuck.ok()) {
         clock.what.clear();
         return stuck;
       }
@@ -211,7 +217,8 @@ Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity
     clock.sleep = std::min(clock.sleep * 2, kLongestSleepNs);
     ++clock.rounds;
     ReviveServer();
-  } else if (result == 0) {
+  } else if (result == 0 && activity != kWaitingRoom) {
+    // For room everybody is woken by every file that is moved or removed.
     clock.sleep = kFirstSleepNs;
   }
   if (result == -EINTR || clock.slice >= kLongestSleepNs) {

@@ -11,9 +11,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/types.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 #include <atomic>
@@ -63,7 +63,7 @@ class Os {
   // offer.
   virtual ssize_t CopyRange(int from, int to, off_t offset, size_t n);
   virtual ssize_t Getdents(int fd, void* buf, size_t n);
-  virtual int StatVfs(int fd, struct statvfs* st);
+  virtual int StatFs(int fd, struct statfs* st);
   // fstatat(2), and when the file came into being: 0 where the file system does not tell.
   virtual int StatBirth(int dir, const char* path, int flags, struct stat* st, int64_t* birth_ns);
   // f_type of statfs(2); 0 if it cannot be had.

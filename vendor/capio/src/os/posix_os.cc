@@ -146,7 +146,7 @@ ssize_t Os::Getdents(int fd, void* buf, size_t n) {
   long got = ::syscall(SYS_getdents64, fd, buf, n);
   return got < 0 ? -errno : got;
 }
-int Os::StatVfs(int fd, struct statvfs* st) { return Check(::fstatvfs(fd, st)); }
+int Os::StatFs(int fd, struct statfs* st) { return Check(::fstatfs(fd, st)); }
 
 int Os::StatBirth(int dir, const char* path, int flags, struct stat* st, int64_t* birth_ns) {
   *birth_ns = 0;

@@ -17,6 +17,7 @@
 #include "server/links.h"
 #include "store/apps.h"
 #include "store/probe.h"
+#include "store/room.h"
 #include "store/waits.h"
 
 namespace capio {
@@ -49,13 +50,15 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
   if (resolved == nullptr) {
     return Status::Error(errno, "CAPIO_DIR '" + options.capio_dir + "': " + strerror(errno));
   }
+  auto limit = MemoryLimitFromEnvironment();
+  if (!limit.ok()) return limit.status();
   SegmentSpec spec;
   spec.capio_dir = resolved;
   ::free(resolved);
   spec.workflow = options.workflow;
   spec.run_id = RunId();
   spec.flags = (options.persist ? kPersistAll : 0u) | (options.resume ? kResume : 0u) |
-               (options.silent ? kSilent : 0u);
+               (options.silent ? kSilent : 0u) | (options.mem_only ? kMemoryOnly : 0u);
   if (!options.config_path.empty()) {
     auto text = ReadTextFile(options.config_path, "the CAPIO-CL file");
     if (!text.ok()) return text.status();
@@ -113,6 +116,7 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
       if (!index.ok()) return index.status();
       (*created)->segment->header().apps[*index].declared.store(1);
     }
+    LowerMemoryLimit(&(*created)->segment->header(), *limit);
     (*created)->segment->header().server_pid.store(::getpid());
     server->store_ = created.take();
     CAPIO_RETURN_IF_ERROR(server->LightBeacon());
@@ -184,6 +188,7 @@ Status Server::Prepare(const ServerOptions& options, bool adopted,
 
 Server::~Server() {
   salvage_.reset();
+  evictor_.reset();
   pool_.reset();
   if (store_ != nullptr) store_->locks->Drop(0);
 }
@@ -246,6 +251,7 @@ bool Server::Step(int timeout_ms) {
         break;
       case kPersisted:
         OnPersisted();
+        OnMoved();
         break;
       case kConnection:
         OnMessage(id & ~kKindMask);
@@ -279,6 +285,7 @@ bool Server::Step(int timeout_ms) {
     store_->ApplyRules([this](FileRecord* record) { Look(record); });
     for (WaitWord& word : store_->segment->header().path_words) WakeAll(&word);
   }
+  MakeRoom();
   ShowLife();
   uint32_t flags = store_->segment->header().flags.load(std::memory_order_acquire);
   if ((flags & kRescan) != 0) {
@@ -356,6 +363,7 @@ void Server::Handle(uint64_t id, const Message& message) {
     case MessageType::kStop:
       stop_requested_ = true;
       break;
+    case MessageType::kRoom:  // MakeRoom looks at the header
     default:
       break;
   }
@@ -493,6 +501,7 @@ void Server::Settle(uint32_t slot) {
     if (StateOf(record->status.load()) == kGrowing) Look(record);
   }
   LookAtDependents();
+  TellRoomNews(&header);
 }
 
 // Files it was creating when it died have no cell yet: they fail by their name.
@@ -635,9 +644,10 @@ void Server::Persist(FileRecord* record, const std::string& name, const std::str
     return;
   }
   struct stat st = {};
+  Layer layer = Layer::kTree;
   // Renamed over from outside, it lies in the real directory already; or something else has taken
   // its name, and nobody has it any more.
-  if (!store_->layers->InStore(name, &st) || st.st_ino != record->ino || st.st_dev != record->dev) {
+  if (!store_->layers->InStore(name, &st, &layer) || store_->RecordAt(layer, name) != record) {
     queued_.erase(record);
     return;
   }
@@ -668,6 +678,34 @@ void Server::OnPersisted() {
       // Nobody changes it any more; while there are clients, the store stays.
       LastLook(name, st);
     }
+  }
+}
+
+// ---- room
+// ------------------------------------------------------------------------------------------
+
+// Passes on what writers have asked for since the last time, whoever lost the notice of it.
+void Server::MakeRoom() {
+  const Header& header = store_->segment->header();
+  uint64_t asked = header.room_asked.load(std::memory_order_acquire);
+  if (asked == room_seen_ || last_pass_) return;
+  room_seen_ = asked;
+  if (asked == header.room_done.load(std::memory_order_acquire)) return;
+  if (evictor_ == nullptr) {
+    evictor_ = std::make_unique<Evictor>(store_.get(), persisted_event_.get());
+  }
+  evictor_->Ask();
+}
+
+void Server::OnMoved() {
+  if (evictor_ == nullptr) return;
+  Evictor::Report report = evictor_->TakeReport();
+  if (report.files > 0) {
+    Log("made room in memory: " + std::to_string(report.files) + " files (" +
+        FormatBytes(report.bytes) + ") are on disk now");
+  }
+  if (!report.trouble.empty() && troubles_.insert(report.trouble).second) {
+    Note("warning: " + report.trouble);
   }
 }
 
@@ -730,6 +768,8 @@ void Server::StartLastPass() {
   LookAtAll();
   if (!stop_requested_ && !closing_.empty()) return;
   last_pass_ = true;
+  // What it has not got to stays where it is.
+  evictor_.reset();
   LastPassOver(Layer::kTree, "");
   if (store_->layers->FsInUse()) LastPassOver(Layer::kFs, "");
 }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "server/beacon.h"
+#include "server/evict.h"
 #include "server/options.h"
 #include "server/persist.h"
 #include "server/salvage.h"
@@ -62,6 +63,8 @@ class Server {
   void OnMessage(uint64_t id);
   void OnInotify();
   void OnPersisted();
+  void OnMoved();
+  void MakeRoom();
   void Handle(uint64_t id, const Message& message);
   void Drop(uint64_t id);
   void Send(Connection* connection, MessageType type, uint64_t argument, const std::string& text);
@@ -100,6 +103,7 @@ class Server {
   std::unique_ptr<Beacon> beacon_;
   std::unique_ptr<Salvage> salvage_;  // while it is at work
   std::unique_ptr<PersistPool> pool_;
+  std::unique_ptr<Evictor> evictor_;  // once memory was short
   Fd epoll_;
   Fd inotify_;
   Fd persisted_event_;
@@ -122,6 +126,8 @@ class Server {
   bool last_pass_ = false;  // the final writing back is under way
   bool ended_ = false;
   uint64_t written_files_ = 0;
+  uint64_t room_seen_ = 0;          // the last request for room that has been passed on
+  std::set<std::string> troubles_;  // told already
 };
 
 }  // namespace capio

@@ -168,6 +168,17 @@ bool Judge::Owned(const FileRecord* record) const {
   return owned;
 }
 
+bool Judge::Closed(const FileRecord* record) const {
+  bool owned = false;
+  bool open = false;
+  records_->ForEachCell(record, [&](const Cell* cell) {
+    uint64_t word = cell->word.load(std::memory_order_acquire);
+    owned |= OpensOf(word) > 0;
+    open |= OpensOf(word) > ClosesOf(word);
+  });
+  return owned && !open;
+}
+
 Judge::Opinion Judge::Weigh(const FileRecord* record, int depth, Sealed* sealed) {
   uint32_t rule = record->rule.load(std::memory_order_acquire);
   bool on_close = CommitOf(rule) == CommitRule::kOnClose;

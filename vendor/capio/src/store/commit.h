@@ -63,6 +63,8 @@ class Judge {
   // or -1 to open the file by name. What this call made final is added to *sealed: the record
   // itself, files it depends on and files that depend on it.
   FileState Evaluate(FileRecord* record, int read_only, Sealed* sealed);
+  // It has been written, and no client has it open for writing.
+  bool Closed(const FileRecord* record) const;
   // Evaluates every file whose commit depends on others.
   void EvaluateDependents(Sealed* sealed);
   // What of a file's on_file dependencies is still to come, for messages; "" if nothing is.

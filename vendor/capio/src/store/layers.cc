@@ -231,39 +231,55 @@ Result<Fd> Layers::Replace(Layer from, Layer to, const std::string& path, int fl
   return copy;
 }
 
-Result<Fd> Layers::CopyForFs(int from, const std::function<bool()>& go_on, std::string* name) {
+namespace {
+
+constexpr char kMoving[] = "moving";  // in the fs tree's scratch directory
+
+}  // namespace
+
+Result<Fd> Layers::CopyForMove(int from, const std::function<bool()>& go_on) {
   CAPIO_RETURN_IF_ERROR(fs_->Make());
   struct stat st = {};
   if (int error = os().Fstat(from, &st); error < 0) return Status::Error(-error);
-  *name = RandomName();
-  int scratch = fs_->scratch();
-  Fd copy(os().OpenAt(scratch, name->c_str(), O_RDWR | O_CREAT | O_EXCL, 0600));
+  AbandonMove();  // what a killed server left
+  Fd copy(os().OpenAt(fs_->scratch(), kMoving, O_RDWR | O_CREAT | O_EXCL, 0600));
   if (!copy.valid()) return Status::Error(-copy.get());
   auto fill = [&]() -> Status {
     constexpr size_t kStep = size_t{8} << 20;
+    // Of small ones the kernel writes many at once, in its own time.
+    constexpr off_t kSmall = off_t{256} << 10;
     for (off_t at = 0;;) {
       if (!go_on()) return Status::Error(ECANCELED);
       ssize_t done = os().CopyRange(from, copy.get(), at, kStep);
       if (done < 0) return Status::Error(static_cast<int>(-done));
       if (done == 0) break;
       at += done;
+      if (st.st_size < kSmall) continue;
+      // What stays in the page cache is not room.
+      if (int error = os().Fsync(copy.get()); error < 0) return Status::Error(-error);
+      (void)os().DropCache(copy.get());
     }
     if (int error = os().Fchmod(copy.get(), st.st_mode & 07777); error < 0) {
       return Status::Error(-error);
     }
     const struct timespec times[2] = {st.st_atim, st.st_mtim};
-    if (int error = os().Futimens(copy.get(), times); error < 0) return Status::Error(-error);
-    // What stays in the page cache is not room.
-    int error = os().Fsync(copy.get());
-    if (error == 0) (void)os().DropCache(copy.get());
+    int error = os().Futimens(copy.get(), times);
     return error < 0 ? Status::Error(-error) : Status::Ok();
   };
   if (Status filled = fill(); !filled.ok()) {
-    (void)os().UnlinkAt(scratch, name->c_str(), 0);
+    AbandonMove();
     return filled;
   }
   return copy;
 }
+
+Status Layers::FinishMove(const std::string& path) {
+  int error = os().RenameAt(fs_->scratch(), kMoving, fs_->dir(), path.c_str());
+  if (error == 0) error = os().UnlinkAt(tree_, path.c_str(), 0);
+  return error < 0 ? Status::Error(-error) : Status::Ok();
+}
+
+void Layers::AbandonMove() { (void)os().UnlinkAt(fs_->scratch(), kMoving, 0); }
 
 Status Layers::Mkdir(const std::string& path, mode_t mode) {
   struct stat st = {};

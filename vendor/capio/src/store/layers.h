@@ -73,9 +73,14 @@ class Layers {
   // A new file under the name, in place of the store's one in `from`; descriptors of the old one
   // keep it. Returns a descriptor opened with flags. With content, the new one starts as a copy.
   Result<Fd> Replace(Layer from, Layer to, const std::string& path, int flags, bool content);
-  // A copy of the store's file in the fs tree's scratch directory, with its mode and times, on the
-  // disk. go_on is asked between pieces; false gives -ECANCELED.
-  Result<Fd> CopyForFs(int from, const std::function<bool()>& go_on, std::string* name);
+  // Moving a file of the memory tree to the fs tree begins with a copy in the latter's scratch
+  // directory, with mode and times; large ones are on the disk then, and not in memory. There is
+  // one at a time. go_on is asked between pieces, each of which takes little time; false gives
+  // ECANCELED.
+  Result<Fd> CopyForMove(int from, const std::function<bool()>& go_on);
+  // Gives the copy the file's name, and takes that from the memory tree.
+  Status FinishMove(const std::string& path);
+  void AbandonMove();
   Status Mkdir(const std::string& path, mode_t mode);
   Status Rmdir(const std::string& path);
   // Removes the name from all layers.

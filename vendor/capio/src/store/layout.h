@@ -14,7 +14,7 @@
 namespace capio {
 
 constexpr uint64_t kSegmentMagic = 0x31474553'4f495041;  // "APIOSEG1"
-constexpr uint32_t kLayoutVersion = 5;
+constexpr uint32_t kLayoutVersion = 6;
 constexpr uint32_t kMaxClients = 1024;  // slot 0 is the server's
 constexpr uint32_t kMaxApps = 256;
 constexpr uint32_t kFileBuckets = 1u << 15;
@@ -135,6 +135,7 @@ enum FileFlags : uint32_t {
   kFileManyHoles = 4,  // more than one gap: only the first is known exactly
   kFileDirty = 8,      // changed since it was last written back
   kFileOnDisk = 16,    // storage: fs
+  kFileMoved = 32,     // once moved to another layer, which made it another inode
 };
 enum FailureKind : uint32_t {
   kFailureNone = 0,
@@ -162,9 +163,10 @@ struct FileRecord {
   std::atomic<uint32_t> close_count;
   std::atomic<uint32_t> gaps;  // raised with every new hole
   uint32_t reserved;
-  // Grows from file to file as they are made. A file moved to another layer keeps it: its record
-  // is then another one.
-  std::atomic<uint64_t> age;
+  std::atomic<uint64_t> age;  // grows from file to file as they are made
+  // Of an inode that a file was moved to: the file's record, which goes by both identities; this
+  // entry then holds nothing else. 0: it is the record.
+  uint64_t stands_for;
 };
 
 // size bytes of text follow.
@@ -232,6 +234,7 @@ enum HeaderFlags : uint32_t {
   kResume = 32,
   kNoneToCome = 64,  // the workflow is over: processes that have not come are not waited for
   kByBirth = 128,    // files beside the memory tree are told apart as Identities::ByBirth says
+  kMemoryOnly = 256,  // no file goes to the fs tree (--mem-only)
 };
 struct Header {
   uint64_t magic;
@@ -254,9 +257,15 @@ struct Header {
   std::atomic<uint64_t> tree_bytes;    // what the memory tree takes, about: counted, then estimated
   std::atomic<int64_t> counted_ns;     // when it was counted last, and what that cost
   std::atomic<int64_t> counting_ns;
-  std::atomic<uint64_t> room_wanted;      // bytes that some writer waits for; 0: none
-  std::atomic<uint32_t> room_short;       // new files go to the fs tree
-  std::atomic<int32_t> evict_error;       // errno of the last failure to make room
+  std::atomic<uint32_t> room_epoch;   // raised when somebody finds less room than before
+  std::atomic<int32_t> evict_error;   // errno of the last failure to make room; 0: none
+  std::atomic<uint64_t> room_wanted;  // bytes that the server is asked to move; 0: none
+  // Requests for room, counted; and up to which one the server has done what it could, or found
+  // that it could not do enough.
+  std::atomic<uint64_t> room_asked;
+  std::atomic<uint64_t> room_done;
+  std::atomic<uint64_t> room_futile;
+  std::atomic<uint32_t> room_news;        // raised when a file was closed, completed or removed
   WaitWord room_word;                     // to wait on for room, and for the end of a move
   std::atomic<uint64_t> moving[kMovers];  // hashes of names that the server is moving to another
                                           // layer, never 0

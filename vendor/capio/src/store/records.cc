@@ -39,7 +39,7 @@ static_assert(kFileBuckets == 1u << 15);
 FileRecord* Records::Find(const FileIdentity& id) {
   for (auto* record = At(Bucket(id)->load(std::memory_order_acquire)); record != nullptr;
        record = At(record->next.load(std::memory_order_acquire))) {
-    if (Matches(record, id)) return record;
+    if (Matches(record, id)) return Canonical(record);
   }
   return nullptr;
 }
@@ -70,21 +70,43 @@ Result<FileRecord*> Records::FindOrCreate(const FileIdentity& id, std::string_vi
   record->close_count.store(rule.streaming.close_count, std::memory_order_relaxed);
   record->flags.store(FlagsOf(rule), std::memory_order_relaxed);
   record->age.store(*offset, std::memory_order_relaxed);
+  if (FileRecord* linked = Link(record); linked != record) return linked;
+  *created = true;
+  CAPIO_RETURN_IF_ERROR(NoteDependent(record));
+  return record;
+}
+
+FileRecord* Records::Link(FileRecord* record) {
+  const FileIdentity id{record->dev, record->ino, record->incarnation};
   std::atomic<uint64_t>* bucket = Bucket(id);
   uint64_t first = bucket->load(std::memory_order_acquire);
   uint64_t seen = 0;
   for (;;) {
     // Somebody may have linked the same inode meanwhile: look only at what is new in the chain.
     for (uint64_t at = first; at != seen; at = At(at)->next.load(std::memory_order_acquire)) {
-      if (Matches(At(at), id)) return At(at);
+      if (Matches(At(at), id)) return Canonical(At(at));
     }
     seen = first;
     record->next.store(first, std::memory_order_relaxed);
-    if (bucket->compare_exchange_strong(first, *offset, std::memory_order_acq_rel)) break;
+    if (bucket->compare_exchange_strong(first, OffsetOf(record), std::memory_order_acq_rel)) {
+      return Canonical(record);
+    }
   }
-  *created = true;
-  CAPIO_RETURN_IF_ERROR(NoteDependent(record));
-  return record;
+}
+
+Status Records::AddIdentity(FileRecord* record, const FileIdentity& id) {
+  FileRecord* known = Find(id);
+  if (known == nullptr) {
+    auto offset = segment_->Allocate(sizeof(FileRecord));
+    if (!offset.ok()) return offset.status();
+    FileRecord* entry = At(*offset);
+    entry->dev = id.dev;
+    entry->ino = id.ino;
+    entry->incarnation = id.incarnation;
+    entry->stands_for = OffsetOf(record);
+    known = Link(entry);
+  }
+  return known == record ? Status::Ok() : Status::Error(EEXIST);
 }
 
 Status Records::NoteDependent(FileRecord* record) {

@@ -25,6 +25,8 @@ class Records {
   // The record of an inode, made if there is none. *created tells whether this call made it.
   Result<FileRecord*> FindOrCreate(const FileIdentity& id, std::string_view name, const Rule& rule,
                                    bool* created);
+  // Has an inode that a file is about to be moved to found under the file's record, too.
+  Status AddIdentity(FileRecord* record, const FileIdentity& id);
   // Gives the record another name and the rule that holds there.
   Status Rename(FileRecord* record, std::string_view name, const Rule& rule);
   // Gives it another rule, but for the flag of permanent ones.
@@ -44,7 +46,7 @@ class Records {
     for (auto& bucket : segment_->header().buckets) {
       for (auto* record = At(bucket.load(std::memory_order_acquire)); record != nullptr;
            record = At(record->next.load(std::memory_order_acquire))) {
-        visit(record);
+        if (record->stands_for == 0) visit(record);
       }
     }
   }
@@ -69,6 +71,11 @@ class Records {
 
  private:
   std::atomic<uint64_t>* Bucket(const FileIdentity& id);
+  // Links a filled record of an inode, unless somebody was faster: then that one is returned.
+  FileRecord* Link(FileRecord* record);
+  FileRecord* Canonical(FileRecord* record) {
+    return record->stands_for == 0 ? record : At(record->stands_for);
+  }
   // Lists a record whose commit depends on others, so that those find it.
   Status NoteDependent(FileRecord* record);
 

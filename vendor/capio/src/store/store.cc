@@ -373,10 +373,10 @@ Status Store::Remove() {
 namespace {
 
 // The file that a record describes is still there under its name.
-bool StillThere(Layers* layers, const FileRecord* record, const std::string& name) {
+bool StillThere(Store* store, const FileRecord* record, const std::string& name) {
   struct stat st = {};
-  return layers->Find(name, &st, false).ok() && st.st_ino == record->ino &&
-         st.st_dev == record->dev;
+  auto layer = store->layers->Find(name, &st, false);
+  return layer.ok() && store->RecordAt(*layer, name) == record;
 }
 
 std::string ClauseOf(const RuleSet& rules, const std::string& name) {
@@ -400,7 +400,7 @@ Status Store::AddRules(const Workflow& added, bool* changed) {
           const Rule new_rule = after.Match(name);
           const bool excluded = new_rule.excluded && !old_rule.excluded;
           if (!excluded && old_rule.streaming == new_rule.streaming) return;
-          if (!StillThere(layers.get(), record, name)) return;
+          if (!StillThere(this, record, name)) return;
           constexpr ptrdiff_t kMostLines = 8;
           if (std::count(lines.begin(), lines.end(), '\n') + 1 >= kMostLines) {
             ++more;
@@ -489,6 +489,17 @@ Status Store::Discard(const std::string& workflow) {
   std::string gone = *base + "/.gone-" + std::to_string(os().Random());
   int error = os().RenameAt(AT_FDCWD, path.c_str(), AT_FDCWD, gone.c_str());
   return error < 0 ? Status::Error(-error) : RemoveTree(AT_FDCWD, gone.c_str());
+}
+
+FileRecord* Store::RecordAt(Layer layer, const std::string& relative) {
+  int dir = layers->DirOf(layer);
+  Fd fd(dir < 0 ? -1 : os().OpenAt(dir, At(relative), O_PATH | O_NOFOLLOW, 0));
+  struct stat st = {};
+  FileIdentity id;
+  if (!fd.valid() || os().Fstat(fd.get(), &st) < 0 || layers->identities().Of(fd.get(), st, &id) < 0) {
+    return nullptr;
+  }
+  return records->Find(id);
 }
 
 Result<uint32_t> Store::AppIndex(std::string_view name) {

@@ -88,6 +88,8 @@ class Store {
   // Gives the records the rules in force, and calls `permanent` for each that has become a
   // permanent one by that.
   void ApplyRules(const std::function<void(FileRecord*)>& permanent);
+  // The record of the file that has this name in a layer; null if it has none.
+  FileRecord* RecordAt(Layer layer, const std::string& relative);
   [[nodiscard]] bool HasConfig() const {
     return (segment->header().flags.load(std::memory_order_relaxed) & kHasConfig) != 0;
   }

@@ -40,7 +40,7 @@ Result<Message> DecodeMessage(std::span<const std::byte> frame) {
   if (head.magic != kMagic || head.version != kVersion || head.text_size > kMaxText ||
       frame.size() != sizeof head + head.text_size ||
       head.type < static_cast<uint16_t>(MessageType::kHello) ||
-      head.type > static_cast<uint16_t>(MessageType::kChildEnd)) {
+      head.type > static_cast<uint16_t>(MessageType::kRoom)) {
     return Status::Error(EPROTO);
   }
   Message message;

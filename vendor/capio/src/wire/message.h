@@ -23,6 +23,7 @@ enum class MessageType : uint16_t {
   kNote = 6,      // server: text for the user
   kStop = 7,      // client: stop, after persistence
   kChildEnd = 8,  // client: I am ending the client with pid `argument`: that is no death
+  kRoom = 9,      // client: memory is short; the header says how much is wanted
 };
 
 struct Message {
