@@ -563,12 +563,28 @@ def file_read(handle: Handle, buffer: Any, full: bool, name: Any) -> int:
     return rc
 
 
-def file_write(handle: Handle, data: Any) -> int:
-    target = _library.ffi.from_buffer(data)
-    rc: int = _library().capio_write(handle, target, len(target), -1)
+def file_write(handle: Handle, data: Any, full: bool = False) -> int:
+    """Writes at the file position; where memory is short it waits until there is room.
+
+    Returns less than the size of data if that wait is interrupted or fails half-way; full: only if
+    it fails."""
+    lib, ffi = _library(), _library.ffi
+    target = ffi.from_buffer(data)
+    size = len(target)
+    rc: int = lib.capio_write(handle, target, size, -1)
+    if rc == size:
+        return rc
+    if rc == _EINTR:
+        rc = _waited(lib.capio_write, handle, target, size, -1)
     if rc < 0:
         raise os_error(rc)
-    return rc
+    done = rc
+    while full and done < size:
+        rc = _waited(lib.capio_write, handle, target + done, size - done, -1)
+        if rc <= 0:
+            break  # the next call says why
+        done += rc
+    return done
 
 
 def file_seek(handle: Handle, offset: int, whence: int, name: Any) -> int:
@@ -598,7 +614,10 @@ def file_wait_commit(handle: Handle, name: Any) -> None:
 
 
 def file_publish(handle: Handle) -> None:
-    _library().capio_publish(handle)
+    """Tells readers of what was written through the descriptor itself; waits for room in memory."""
+    rc = _waited(_library().capio_publish, handle)
+    if rc < 0:
+        raise os_error(rc)
 
 
 def file_status(handle: Handle) -> int:

@@ -95,7 +95,7 @@ class CapioRaw(io.FileIO):
         if self._handle is None or not self.writable():
             return super().write(data)
         try:
-            n = _pycapio.file_write(self._handle, data)
+            n = _pycapio.file_write(self._handle, data, self._full)
         except OSError:
             self._write_failed = True
             raise

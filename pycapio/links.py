@@ -366,31 +366,34 @@ class _Directory:
         )
         if backing is None:
             return None
-        if _is_directory(os.path.join(self.tree, relative)):
+        if any(map(_is_directory, self._places(relative))):
             self.show_entries(made, relative, sys.maxsize)
             return None
-        if not self._in_store(backing):
-            return None
-        return self._show_file(made, relative, backing)
+        return self._show_file(made, relative) if self._in_store(backing) else None
+
+    def _places(self, relative: bytes) -> tuple[bytes, bytes]:
+        """Where the store may have a path: in memory and on disk."""
+        return os.path.join(self.tree, relative), os.path.join(self.private, b"tree", relative)
 
     def show_entries(self, made: Plan, relative: bytes, most: int) -> int:
         """Makes what a directory of the store holds visible; leaves out what is still to grow."""
-        try:
-            names = _listdir(os.path.join(self.tree, relative))
-        except OSError:
-            return most
+        names: dict[bytes, None] = {}
+        for place in self._places(relative):
+            try:
+                names.update(dict.fromkeys(_listdir(place)))
+            except OSError:
+                continue
         for name in names:
             if most <= 0:
                 break
             path = os.path.join(relative, name)
-            backing = os.path.join(self.tree, path)
+            mode = next(filter(None, map(_mode, self._places(path))), 0)
             try:
-                mode = _lstat(backing).st_mode
                 if stat.S_ISDIR(mode):
                     self._make_directory(made, path)
                     most = self.show_entries(made, path, most - 1)
                 elif stat.S_ISREG(mode) and self._is_whole(path):
-                    self._show_file(made, path, backing)
+                    self._show_file(made, path)
                     most -= 1
             except OSError:
                 continue
@@ -409,8 +412,14 @@ class _Directory:
         _pycapio.file_close(handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSE)
         return False
 
-    def _show_file(self, made: Plan, relative: bytes, backing: bytes) -> bytes | None:
+    def _show_file(self, made: Plan, relative: bytes) -> bytes | None:
         name = os.path.join(self.real, relative)
+        # Noted first: from then on the server leaves the file where it is.
+        self._use(made)
+        self._note(b"p", relative)
+        backing = _pycapio.resolve(self.session.handle, name, FOR_LOOKUP, None)
+        if backing is None or not self._in_store(backing):
+            return None
         if any(entry.backing == backing for entry in made.shown):
             return None if self._is_ours(name) else backing  # named twice
         made.shown.append(_Shown(self, relative, backing))
@@ -422,10 +431,8 @@ class _Directory:
             return backing
         else:
             if stat.S_ISLNK(mode) and self._is_ours(name):
-                self._use(made)
                 return None
             return backing  # taken by a real file, which is an older one
-        self._use(made)
         self._make_directory(made, os.path.dirname(relative))
         self._note(b"f", relative)
         try:
@@ -474,10 +481,11 @@ class _Directory:
 
     def _note(self, kind: bytes, relative: bytes) -> None:
         with _lock:
-            if relative in self._noted:
+            entry = kind + relative
+            if entry in self._noted:
                 return
-            _write(self._fd, kind + relative + b"\0")
-            self._noted.add(relative)
+            _write(self._fd, entry + b"\0")
+            self._noted.add(entry)
 
     def keep(self) -> None:
         os.set_inheritable(self._fd, True)
@@ -610,6 +618,14 @@ def _is_there(path: bytes) -> bool:
     except OSError:
         return False
     return True
+
+
+def _mode(path: bytes) -> int:
+    """0 if nothing is there."""
+    try:
+        return _lstat(path).st_mode
+    except OSError:
+        return 0
 
 
 def _quietly(call: Any, name: bytes) -> None:

@@ -82,7 +82,17 @@ class DirEntry(Generic[AnyStr], metaclass=_DirEntryKind):
         flags = purpose if follow else purpose | NOFOLLOW
         try:
             backing = self._session.resolve(self._path, flags)
-            return _os_stat(self._path if backing is None else backing, follow_symlinks=follow)
+            while True:
+                try:
+                    return _os_stat(
+                        self._path if backing is None else backing, follow_symlinks=follow
+                    )
+                except FileNotFoundError:
+                    # The server may have moved it from memory to disk since.
+                    before = backing
+                    backing = self._session.resolve(self._path, FOR_LOOKUP | NOFOLLOW)
+                    if backing == before:
+                        raise
         except OSError as error:
             error.filename = self._path
             raise

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from pycapio._pycapio import FOR_LOOKUP, NOFOLLOW
 from pycapio.session import Session, session_for
 
 # Sources, modules and tracebacks never wait (S3): a step's script may lie in CAPIO_DIR under "*".
@@ -76,11 +77,27 @@ class _Asking(threading.local):
 asking = _Asking()
 
 
-def with_user_path(call: Callable[..., Any], path: Any, *args: Any, **kwargs: Any) -> Any:
-    """Calls with a backing path as first argument; an error shows the path the user gave."""
+def with_user_path(
+    call: Callable[..., Any], path: Any, where: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Calls with the backing path ``where`` of a path; an error shows the path the user gave."""
+    while True:
+        try:
+            return call(where, *args, **kwargs)
+        except OSError as error:
+            elsewhere = moved(path, where) if isinstance(error, FileNotFoundError) else None
+            if elsewhere is None:
+                if error.filename is not None:  # os.utime names no file
+                    error.filename = os.fspath(path)
+                raise
+            where = elsewhere
+
+
+def moved(path: Any, where: Any) -> Any:
+    """Where a path is now if it is there, but no longer at ``where``: the server moves files from
+    memory to disk. None otherwise."""
     try:
-        return call(*args, **kwargs)
-    except OSError as error:
-        if error.filename is not None:  # os.utime names no file
-            error.filename = os.fspath(path)
-        raise
+        now = backing(path, FOR_LOOKUP | NOFOLLOW)
+    except OSError:
+        return None
+    return now if now != where else None

@@ -13,7 +13,7 @@ from typing import Any
 from pycapio import _pycapio
 from pycapio._pycapio import FOR_CONTENT, FOR_EXISTENCE, NOFOLLOW, encoded
 from pycapio.patching import proxy_for
-from pycapio.proxies._dispatch import asking, backing, managed, never_waits, with_user_path
+from pycapio.proxies._dispatch import asking, backing, managed, moved, never_waits, with_user_path
 
 _os_stat = os.stat
 _os_lstat = os.lstat
@@ -62,13 +62,22 @@ def access_proxy(
         where = backing(path, FOR_EXISTENCE, dir_fd)
     except OSError:
         return False
-    return _os_access(
-        path if where is None else where,
-        mode,
-        dir_fd=dir_fd,
-        effective_ids=effective_ids,
-        follow_symlinks=follow_symlinks,
-    )
+
+    def answer(place: Any) -> bool:
+        return _os_access(
+            place,
+            mode,
+            dir_fd=dir_fd,
+            effective_ids=effective_ids,
+            follow_symlinks=follow_symlinks,
+        )
+
+    if where is None:
+        return answer(path)
+    if answer(where):
+        return True
+    elsewhere = moved(path, where)
+    return elsewhere is not None and answer(elsewhere)
 
 
 def _existing(original: Callable[[Any], bool], test: Callable[[int], bool], nofollow: int) -> Any:

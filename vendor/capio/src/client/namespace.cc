@@ -36,27 +36,32 @@ Status AwaitIfDeclared(Session* session, const std::string& relative) {
   return AwaitExistence(session, relative, false, &st).status();
 }
 
+// Waits until the server has moved the file of this name, if it is about that: any file, with a
+// directory.
+void AwaitMoves(Store& store, const std::string& name, bool directory) {
+  Header& header = store.segment->header();
+  auto moving = [&] {
+    for (auto& entry : header.moving) {
+      uint64_t hash = entry.load(std::memory_order_seq_cst);
+      if (hash != 0 && (directory || hash == (HashString(name) | 1))) return true;
+    }
+    return false;
+  };
+  // A server that is no more moves nothing.
+  while (moving() && store.Served()) {
+    uint32_t prepared = PrepareWait(&header.room_word);
+    if (!moving()) break;
+    if (WaitOn(&header.room_word, prepared, 50'000'000) == -ECANCELED) break;
+  }
+}
+
 // For as long as it lives, the server moves no file of this name, or, with a directory, none at
 // all.
 class Naming {
  public:
   Naming(Session* session, const std::string& name, bool directory)
       : said_(session, directory ? kNamingTree : kNaming, name) {
-    Store& store = session->store();
-    Header& header = store.segment->header();
-    auto moving = [&] {
-      for (auto& entry : header.moving) {
-        uint64_t hash = entry.load(std::memory_order_seq_cst);
-        if (hash != 0 && (directory || hash == (HashString(name) | 1))) return true;
-      }
-      return false;
-    };
-    // A server that is no more moves nothing.
-    while (moving() && store.Served()) {
-      uint32_t prepared = PrepareWait(&header.room_word);
-      if (!moving()) break;
-      if (WaitOn(&header.room_word, prepared, 50'000'000) == -ECANCELED) break;
-    }
+    AwaitMoves(session->store(), name, directory);
   }
 
  private:
@@ -109,6 +114,10 @@ Result<Layer> Locate(Session* session, const std::string& relative, const Questi
     if (!layer.ok() || question.purpose != Purpose::kContent || !S_ISREG(st->st_mode)) return layer;
     auto record = FindRecord(session, relative, *layer, id, true);
     if (!record.ok()) return record.status();
+    struct stat now = {};
+    if (*record == nullptr && *layer != Layer::kReal && !store.layers->In(*layer, relative, &now)) {
+      continue;  // moved to another layer since
+    }
     if (*record == nullptr || session->Produces(*session->RuleOf(relative), *record)) return layer;
     FileState state = StateOf((*record)->status.load(std::memory_order_acquire));
     // Complete before this look at it: the look shows its final size.
@@ -135,6 +144,8 @@ Result<std::string> Resolve(Session* session, const std::string& relative,
   };
   struct stat st = {};
   if (relative.empty()) return backing(Layer::kReal);
+  // Who tells others of the place has said before that it must stay.
+  AwaitMoves(store, relative, false);
   if (question.purpose == Purpose::kCreate) {
     Layer there = Layer::kTree;
     if (store.layers->InStore(relative, &st, &there)) return backing(there);
