@@ -165,7 +165,8 @@ uint64_t Evictor::Move(const Candidate& candidate, bool in_use) {
   struct stat st = {};
   FileIdentity id;
   if (!source.valid() || os().Fstat(source.get(), &st) < 0 || !S_ISREG(st.st_mode) ||
-      store_->layers->identities().Of(source.get(), st, &id) < 0 || store_->records->Find(id) != candidate.record) {
+      store_->layers->identities().Of(source.get(), st, &id) < 0 ||
+      store_->records->Find(id) != candidate.record) {
     return 0;
   }
   Lease lease(source.get());
@@ -207,7 +208,8 @@ Status Evictor::MoveToDisk(const Candidate& candidate, int source, bool final, L
     struct stat st = {};
     FileIdentity id;
     if (int error = os().Fstat(copy->get(), &st); error < 0) return Status::Error(-error);
-    if (int error = layers.identities().Of(copy->get(), st, &id); error < 0) return Status::Error(-error);
+    if (int error = layers.identities().Of(copy->get(), st, &id); error < 0)
+      return Status::Error(-error);
     MoveWindow window(store_, candidate.name);
     if (!window.open()) return not_now;
     // It may be appended to later: nobody must be left with the old inode.

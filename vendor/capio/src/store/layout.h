@@ -232,8 +232,8 @@ enum HeaderFlags : uint32_t {
   kPersistAll = 8,  // some session keeps everything it writes
   kRescan = 16,     // a notice to the server was lost: look at every record
   kResume = 32,
-  kNoneToCome = 64,  // the workflow is over: processes that have not come are not waited for
-  kByBirth = 128,    // files beside the memory tree are told apart as Identities::ByBirth says
+  kNoneToCome = 64,   // the workflow is over: processes that have not come are not waited for
+  kByBirth = 128,     // files beside the memory tree are told apart as Identities::ByBirth says
   kMemoryOnly = 256,  // no file goes to the fs tree (--mem-only)
 };
 struct Header {

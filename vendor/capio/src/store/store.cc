@@ -496,7 +496,8 @@ FileRecord* Store::RecordAt(Layer layer, const std::string& relative) {
   Fd fd(dir < 0 ? -1 : os().OpenAt(dir, At(relative), O_PATH | O_NOFOLLOW, 0));
   struct stat st = {};
   FileIdentity id;
-  if (!fd.valid() || os().Fstat(fd.get(), &st) < 0 || layers->identities().Of(fd.get(), st, &id) < 0) {
+  if (!fd.valid() || os().Fstat(fd.get(), &st) < 0 ||
+      layers->identities().Of(fd.get(), st, &id) < 0) {
     return nullptr;
   }
   return records->Find(id);
