@@ -53,6 +53,8 @@ INFO_TREE: Final = 4
 INFO_SERVER_PID: Final = 5
 INFO_HAS_CONFIG: Final = 8
 
+_OPEN_NOWAIT: Final = 0x40000000
+
 READ_FULL: Final = 1
 
 FILE_WRITER: Final = 1
@@ -443,6 +445,7 @@ class _Buffers:
 
 
 _os_stat = os.stat
+_os_open = os.open
 
 
 def _stat_fits() -> bool:
@@ -466,6 +469,7 @@ def _new_stat_buffer() -> tuple[Any, Any]:
 
 _path_buffers: Final = _Buffers(lambda: _library.ffi.new("char[]", _PATH_BUFFER))
 _stat_buffers: Final = _Buffers(_new_stat_buffer)
+_file_pointers: Final = _Buffers(lambda: _library.ffi.new("capio_file **"))
 
 
 def is_input(session: Handle, path: bytes) -> bool:
@@ -474,17 +478,44 @@ def is_input(session: Handle, path: bytes) -> bool:
 
 
 def open_file(
-    session: Handle, path: bytes, flags: int, mode: int, shown: Any
+    session: Handle,
+    path: bytes,
+    flags: int,
+    mode: int,
+    shown: Any,
+    exempt: Exempt | None = None,
 ) -> tuple[int, Handle | None] | None:
-    """A descriptor and, if it needs watching, its handle; None if the path is not CAPIO's."""
-    lib, ffi = _library(), _library.ffi
-    out = ffi.new("capio_file **")
-    rc = _waited(lib.capio_open, session, path, len(path), flags, mode, out, path=shown)
+    """A descriptor and, if it needs watching, its handle; None if the path is not CAPIO's.
+
+    exempt, for opens for reading: as with questions about a path.
+    """
+    call = _library().capio_open
+    out = _file_pointers.take()
+    if exempt is None:
+        rc = _waited(call, session, path, len(path), flags, mode, out, path=shown)
+    else:
+        rc = call(session, path, len(path), flags | _OPEN_NOWAIT, mode, out)
+        if rc == _EAGAIN:
+            if exempt(shown):
+                where = resolve(session, path, FOR_LOOKUP, shown)
+                return None if where is None else (_open_shown(where, flags, shown), None)
+            rc = _waited(call, session, path, len(path), flags, mode, out, path=shown)
     if rc >= 0:
-        return rc, (out[0] or None)
+        handle = out[0]
+        _file_pointers.give_back(out)
+        return rc, (handle or None)
+    _file_pointers.give_back(out)
     if rc == UNMANAGED:
         return None
     raise os_error(rc, shown)
+
+
+def _open_shown(path: bytes, flags: int, shown: Any) -> int:
+    try:
+        return _os_open(path, flags)
+    except OSError as error:
+        error.filename = shown
+        raise
 
 
 def mkdir(session: Handle, path: bytes, mode: int, shown: Any) -> bool:

@@ -11,14 +11,20 @@ from __future__ import annotations
 import io
 import os
 import sys
+import weakref
 from typing import Any, Final
 
 from pycapio import _pycapio
 from pycapio import session as _session
+from pycapio._pycapio import encoded
 from pycapio.session import Session
 
 _open = io.open
 _os_open = os.open
+# Of the class below CapioRaw, as super() gives them, but without its search.
+_close = io.FileIO.close
+_flush = io.FileIO.flush
+_tell = io.FileIO.tell
 
 # Readers wait less often, and copy no more, with a larger buffer; writers keep Python's size, since
 # theirs is the latency.
@@ -42,27 +48,30 @@ class CapioRaw(io.FileIO):
     """
 
     _handle: Any = None
+    _session: Any = None
+    # Owns the descriptor, if it is not the object itself.
     _twin: io.FileIO | None = None
+    # A read returns short only at the end of the file, as an unbuffered regular file's does; under
+    # a buffer it returns what is there.
+    _full = False
+    _write_failed = False
+    _exposed = False
+    # An exception that was being handled when the file was opened does not abandon it.
+    _handled_at_open: BaseException | None = None
 
-    def __init__(
-        self, twin: io.FileIO, handle: Any, mode: str, name: Any, session: Session, full: bool
-    ) -> None:
-        """twin: owns the descriptor. full: a read returns short only at the end of the file, as an
-        unbuffered regular file's does; under a buffer it returns what is there."""
-        super().__init__(twin.fileno(), mode, closefd=False)
-        self.name = name
-        self._twin = twin
-        self._watch(handle, session, full)
+    def _watch(self, handle: Any, session: Session, top: Any = None) -> None:
+        """From now on bytes go through CAPIO. Without a handle this is a FileIO like any other.
 
-    def _watch(self, handle: Any, session: Session, full: bool) -> None:
-        """From now on bytes go through CAPIO. Without a handle this is a FileIO like any other."""
+        top: the object that the program has, if that is another one, with a buffer.
+        """
         self._session = session
-        self._full = full
-        self._writer = self.writable()
-        self._write_failed = False
-        self._exposed = False
-        # An exception that was being handled when the file was opened does not abandon it.
-        self._handled_at_open = sys.exc_info()[1]
+        if top is None:
+            self._full = True
+            top = self
+        error = sys.exc_info()[1]
+        if error is not None:
+            self._handled_at_open = error
+        session.files[id(self)] = weakref.ref(top)
         self._handle = handle
 
     def readinto(self, buffer: Any, /) -> int:
@@ -92,14 +101,16 @@ class CapioRaw(io.FileIO):
         return bytes(chunks)
 
     def write(self, data: Any, /) -> int:
-        if self._handle is None or not self.writable():
+        handle = self._handle
+        if handle is None or not self.writable():
             return super().write(data)
         try:
-            n = _pycapio.file_write(self._handle, data, self._full)
+            n = _pycapio.file_write(handle, data, self._full)
         except OSError:
             self._write_failed = True
             raise
-        self._write_failed = False
+        if self._write_failed:
+            self._write_failed = False
         return n
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
@@ -113,9 +124,9 @@ class CapioRaw(io.FileIO):
             return super().seek(offset, whence)
 
     def tell(self) -> int:
-        if self._handle is not None and self._exposed:
+        if self._exposed and self._handle is not None:
             _pycapio.file_publish(self._handle)
-        return super().tell()
+        return _tell(self)
 
     def truncate(self, size: int | None = None, /) -> int:
         if self._handle is None or not self.writable():
@@ -129,8 +140,8 @@ class CapioRaw(io.FileIO):
         return size
 
     def flush(self) -> None:
-        super().flush()
-        if self._handle is not None and self._exposed:
+        _flush(self)
+        if self._exposed and self._handle is not None:
             _pycapio.file_publish(self._handle)
 
     def fileno(self) -> int:
@@ -144,26 +155,28 @@ class CapioRaw(io.FileIO):
         return super().isatty() if self._handle is None else False
 
     def close(self) -> None:
-        handle, self._handle = self._handle, None
+        handle = self._handle
         if handle is None:
-            super().close()
+            _close(self)
             return
+        self._handle = None
         # Set by FileIO when the garbage collector calls.
         if self._finalizing:  # type: ignore[attr-defined]
             self._dealloc_warn(self)
         how = _pycapio.CLOSE_COUNT
         if self._write_failed:
             how = _pycapio.CLOSE_FAILED
-        elif self._writer and _left_by_exception(self._handled_at_open):
+        elif _left_by_exception(self._handled_at_open) and self.writable():
             how = _pycapio.CLOSE_ABANDONED
         try:
-            super().close()
+            _close(self)
         finally:
             # The descriptor first: whoever sees the close counted must find no writer left.
             try:
                 if self._twin is not None:
                     self._twin.close()
             finally:
+                self._session.files.pop(id(self), None)
                 _pycapio.file_close(handle, how, _pycapio.FD_CLOSED)
 
     @property
@@ -202,38 +215,76 @@ def _left_by_exception(handled_at_open: BaseException | None) -> bool:
     )
 
 
+# How "wb" and the like are buffered. Text needs more than that: see the top.
+_BINARY_WRITERS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("wb", "ab", "xb", "bw", "ba", "bx"), io.BufferedWriter),
+    **dict.fromkeys(("r+b", "rb+", "w+b", "wb+", "a+b", "ab+", "x+b", "xb+"), io.BufferedRandom),
+}
+
+
+class _NotWatched(Exception):
+    """The path is not CAPIO's."""
+
+
 def open_in_session(
     session: Session,
     file: str | bytes,
-    shown: Any,
     mode: str,
     buffering: int,
     encoding: str | None,
     errors: str | None,
     newline: str | None,
     closefd: bool,
+    exempt: _pycapio.Exempt,
 ) -> Any:
-    """``open`` for a path that may be CAPIO's; every error is the one that Python's gives."""
+    """``open`` for a path that may be CAPIO's; every error is the one that Python's gives.
+
+    exempt: asked before an open for reading waits, as by _pycapio.open_file.
+    """
     handle: Any = None
+    buffered = None
+    if buffering == -1 and encoding is errors is newline is None and closefd is True:
+        buffered = _BINARY_WRITERS.get(mode)
 
     def opener(path: Any, flags: int) -> int:
         nonlocal handle
-        opened = _pycapio.open_file(session.handle, os.fsencode(file), flags, 0o666, shown)
+        reads = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) == 0
+        opened = _pycapio.open_file(
+            session.handle, encoded(file), flags, 0o666, file, exempt if reads else None
+        )
         if opened is None:
+            if buffered is not None:
+                raise _NotWatched
             return _os_open(path, flags, 0o666)
         fd, handle = opened
         return fd
 
+    raw = None
     try:
-        result = _open(shown, mode, buffering, encoding, errors, newline, closefd, opener)
+        if buffered is not None:
+            raw = CapioRaw(file, mode, True, opener)
+            result = buffered(raw, _buffer_size(raw))
+            if handle is not None:
+                raw._watch(handle, session, result)
+            return result
+        result = _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
         if handle is None:
             return result
-        return _graft(result, handle, mode, buffering, shown, session)
+        return _graft(result, handle, mode, buffering, file, session)
+    except _NotWatched:
+        pass
     except BaseException:
+        if raw is not None:
+            raw.close()
         if handle is not None:
             # Python has closed the descriptor; nothing was written.
             _pycapio.file_close(handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSED)
         raise
+    return _open(file, mode)
+
+
+def _buffer_size(raw: io.FileIO) -> int:
+    return max(raw._blksize, io.DEFAULT_BUFFER_SIZE)  # type: ignore[attr-defined,no-any-return]
 
 
 def adopt(file: Any, mode: str, buffering: int) -> Any:
@@ -253,18 +304,26 @@ def adopt(file: Any, mode: str, buffering: int) -> Any:
 def _graft(file: Any, handle: Any, mode: str, buffering: int, name: Any, session: Session) -> Any:
     raw_mode = mode.replace("t", "").replace("b", "").replace("U", "")
     if isinstance(file, io.FileIO):
-        raw = CapioRaw(file, handle, raw_mode, name, session, full=True)
-        session.files.add(raw)
+        raw = _over(file, raw_mode, name)
+        raw._watch(handle, session)
         return raw
     buffer = file.buffer if isinstance(file, io.TextIOWrapper) else file
     twin = buffer.raw
-    raw = CapioRaw(twin, handle, raw_mode, name, session, full=False)
-    size = buffering if buffering > 1 else max(twin._blksize, io.DEFAULT_BUFFER_SIZE)
+    raw = _over(twin, raw_mode, name)
+    size = buffering if buffering > 1 else _buffer_size(twin)
     if type(buffer) is io.BufferedReader:
         size = max(size, _READ_BUFFER) if buffering < 0 else size
     buffer.__init__(raw, size)
-    session.files.add(file)
+    raw._watch(handle, session, file)
     return file
+
+
+def _over(twin: io.FileIO, mode: str, name: Any) -> CapioRaw:
+    """A raw object over another one, which owns the descriptor."""
+    raw = CapioRaw(twin.fileno(), mode, closefd=False)
+    raw.name = name
+    raw._twin = twin
+    return raw
 
 
 def _descriptor_mode(fd: int) -> str:
@@ -288,10 +347,7 @@ def _from_descriptor(fd: int, buffer_size: int) -> Any:
     found = _session.take_descriptor(fd)
     # What FileIO does to a descriptor it is given is to ask for its type and, for "a", to seek.
     twin = io.FileIO(fd, mode)
-    raw: io.FileIO = twin
-    if found is not None:
-        owner, handle = found
-        raw = CapioRaw(twin, handle, mode, fd, owner, full=False)
+    raw: Any = twin if found is None else _over(twin, mode, fd)
     kinds: dict[str, Any] = {
         "r": io.BufferedReader,
         "w": io.BufferedWriter,
@@ -300,7 +356,8 @@ def _from_descriptor(fd: int, buffer_size: int) -> Any:
     kind = kinds.get(mode, io.BufferedRandom)
     buffered = kind(raw, buffer_size)
     if found is not None:
-        found[0].files.add(buffered)
+        owner, handle = found
+        raw._watch(handle, owner, buffered)
     return buffered
 
 

@@ -72,7 +72,9 @@ class Session:
         self.options = options
         self.handle: Any = None
         self.users = 0
-        self.files: weakref.WeakSet[Any] = weakref.WeakSet()
+        # By the id of its raw object, each file object that the raw one is part of. A raw object
+        # takes its entry away when it is closed, which is before its id is another's.
+        self.files: dict[int, weakref.ref[Any]] = {}
         self.descriptors: dict[int, OpenDescriptor] = {}
         self._lock = threading.Lock()
         self._roots: tuple[str, ...] = ()
@@ -144,9 +146,10 @@ class Session:
 
     def flush(self) -> None:
         """Flushes every open file object; one that fails is left to its own close."""
-        for file in list(self.files):
+        for reference in list(self.files.values()):
+            file = reference()
             try:
-                if not file.closed:
+                if file is not None and not file.closed:
                     file.flush()
             except (OSError, ValueError):
                 continue
@@ -190,7 +193,8 @@ class Session:
 
     @property
     def has_open_files(self) -> bool:
-        return any(not file.closed for file in list(self.files)) or bool(self.descriptors)
+        files = [reference() for reference in list(self.files.values())]
+        return any(file is not None and not file.closed for file in files) or bool(self.descriptors)
 
     def close(self, *, wait_seconds: float = 0) -> None:
         """Ends the session now: what the end of its app commits is committed.

@@ -29,7 +29,7 @@ def mkdir_proxy(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> N
     if found is None:
         return _mkdir(path, mode, dir_fd=dir_fd)
     session, name = found
-    if not _pycapio.mkdir(session.handle, os.fsencode(name), mode, name):
+    if not _pycapio.mkdir(session.handle, encoded(name), mode, name):
         _mkdir(path, mode)
 
 
@@ -46,7 +46,7 @@ def makedirs_proxy(name: Any, mode: int = 0o777, exist_ok: bool = False) -> None
             makedirs_proxy(head, exist_ok=exist_ok)
         except FileExistsError:
             pass  # another process was faster
-        current = os.curdir if isinstance(tail, str) else os.fsencode(os.curdir)
+        current = os.curdir if isinstance(tail, str) else encoded(os.curdir)
         if tail == current:  # os.makedirs("x/.") makes x
             return
     try:
@@ -83,21 +83,21 @@ def listdir_proxy(path: Any = None) -> Any:
 @proxy_for(_remove, module="os")
 def remove_proxy(path: Any, *, dir_fd: int | None = None) -> None:
     found = managed(path, dir_fd)
-    if found is None or not _pycapio.unlink(found[0].handle, os.fsencode(found[1]), found[1]):
+    if found is None or not _pycapio.unlink(found[0].handle, encoded(found[1]), found[1]):
         _remove(path, dir_fd=dir_fd)
 
 
 @proxy_for(_unlink, module="os")
 def unlink_proxy(path: Any, *, dir_fd: int | None = None) -> None:
     found = managed(path, dir_fd)
-    if found is None or not _pycapio.unlink(found[0].handle, os.fsencode(found[1]), found[1]):
+    if found is None or not _pycapio.unlink(found[0].handle, encoded(found[1]), found[1]):
         _unlink(path, dir_fd=dir_fd)
 
 
 @proxy_for(_rmdir, module="os")
 def rmdir_proxy(path: Any, *, dir_fd: int | None = None) -> None:
     found = managed(path, dir_fd)
-    if found is None or not _pycapio.rmdir(found[0].handle, os.fsencode(found[1]), found[1]):
+    if found is None or not _pycapio.rmdir(found[0].handle, encoded(found[1]), found[1]):
         _rmdir(path, dir_fd=dir_fd)
 
 
@@ -111,7 +111,7 @@ def _rename_in_session(src: Any, dst: Any) -> bool:
         found = managed(path)
         if found is None:
             continue
-        ends = os.fsencode(src), os.fsencode(dst)
+        ends = encoded(src), os.fsencode(dst)
         if not all(ends) or b"\0" in ends[0] or b"\0" in ends[1]:
             return False
         if _pycapio.rename(found[0].handle, *ends, src, dst):

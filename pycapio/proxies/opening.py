@@ -47,17 +47,11 @@ def open_proxy(
         if (opener is not None or isinstance(file, int)) and _session.has_descriptors():
             return adopt(result, mode, buffering)
         return result
+    # The file object shows the path as text, whatever it was given as.
     session, name = found
-    file = name  # which the file object shows as its name
-    if "r" in mode and "+" not in mode and never_waits(name):
-        backing = session.resolve(name, FOR_LOOKUP)
-        if backing is None:
-            return _open(file, mode, buffering, encoding, errors, newline, closefd)
-        return _open(
-            file, mode, buffering, encoding, errors, newline, closefd,
-            lambda _path, flags: _os_open(backing, flags),
-        )  # fmt: skip
-    return open_in_session(session, name, file, mode, buffering, encoding, errors, newline, closefd)
+    return open_in_session(
+        session, name, mode, buffering, encoding, errors, newline, closefd, never_waits
+    )
 
 
 @proxy_for(_open_code, module="io")

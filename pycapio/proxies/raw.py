@@ -9,6 +9,7 @@ from typing import Any
 
 from pycapio import _pycapio
 from pycapio import session as _session
+from pycapio._pycapio import encoded
 from pycapio.files import CapioRaw
 from pycapio.proxies._dispatch import managed
 
@@ -55,14 +56,14 @@ class FileIO(CapioRaw, metaclass=_FileIOKind):
             if closefd and _session.has_descriptors():
                 known = _session.take_descriptor(_FileIO.fileno(self))
             if known is not None:
-                self._watch(known[1], known[0], True)
+                self._watch(known[1], known[0])
             return
         session, name = found
         handle: Any = None
 
         def open_backing(path: Any, flags: int) -> int:
             nonlocal handle
-            opened = _pycapio.open_file(session.handle, os.fsencode(name), flags, 0o666, path)
+            opened = _pycapio.open_file(session.handle, encoded(name), flags, 0o666, path)
             if opened is None:
                 return _os_open(path, flags, 0o666)
             fd, handle = opened
@@ -76,8 +77,7 @@ class FileIO(CapioRaw, metaclass=_FileIOKind):
                 _pycapio.file_close(handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSED)
             raise
         if handle is not None:
-            self._watch(handle, session, True)
-            session.files.add(self)
+            self._watch(handle, session)
 
 
 FileIO.__module__ = _FileIO.__module__

@@ -234,6 +234,9 @@ CAPIO_EXPORT int capio_closedir(capio_dir *dir);
 
 /* ---- Files ------------------------------------------------------------------------------------------ */
 
+/* Or-ed to the flags of an open for reading: -EAGAIN stands for a handle that would wait. */
+#define CAPIO_OPEN_NOWAIT 0x40000000
+
 /* open(2) on a managed path. Returns the descriptor (close-on-exec), a kernel descriptor of the backing file.
  * *out is then the handle to go with it; or NULL when nothing needs watching (a committed file opened for
  * reading): the descriptor is an ordinary one and the caller's to close(2).

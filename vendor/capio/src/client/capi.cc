@@ -503,8 +503,11 @@ int capio_open(capio_session* session, const char* path, size_t len, int flags, 
       }
       flags |= O_DIRECTORY;
     }
+    auto patience = (flags & CAPIO_OPEN_NOWAIT) != 0 ? capio::Patience::kNone
+                                                     : capio::Patience::kWait;
+    flags &= ~CAPIO_OPEN_NOWAIT;
     std::unique_ptr<capio::File> file;
-    auto fd = capio::File::Open(session->impl, *relative, flags, mode, &file);
+    auto fd = capio::File::Open(session->impl, *relative, flags, mode, &file, patience);
     if (fd.ok() && file != nullptr) *out = new capio_file{std::move(file)};
     return fd;
   });

@@ -51,12 +51,14 @@ Result<Layer> AwaitExistence(Session* session, const std::string& relative, bool
   }
 }
 
-Result<FileRecord*> RecordOf(Session* session, int fd, const struct stat& st,
-                             const std::string& relative, bool* created) {
+Result<FileRecord*> RecordOf(Session* session, int fd, const std::string& relative,
+                             bool* created) {
+  *created = false;
+  struct stat st = {};
   FileIdentity id;
-  if (int error = session->store().layers->identities().Of(fd, st, &id); error < 0) {
-    return Status::Error(-error);
-  }
+  int error = session->store().layers->identities().Look(fd, &st, &id);
+  if (error < 0) return Status::Error(-error);
+  if (!S_ISREG(st.st_mode)) return static_cast<FileRecord*>(nullptr);
   return RecordOf(session, id, relative, created);
 }
 
@@ -85,7 +87,7 @@ File::File(std::shared_ptr<Session> session, FileRecord* record, Fd fd, int flag
       forks_(ForksDone()) {}
 
 Result<int> File::Open(const std::shared_ptr<Session>& session, const std::string& relative,
-                       int flags, mode_t mode, std::unique_ptr<File>* out) {
+                       int flags, mode_t mode, std::unique_ptr<File>* out, Patience patience) {
   out->reset();
   CAPIO_RETURN_IF_ERROR(session->Ensure());
   if (session->RuleOf(relative)->excluded) {
@@ -95,12 +97,12 @@ Result<int> File::Open(const std::shared_ptr<Session>& session, const std::strin
   bool writing = (flags & O_ACCMODE) != O_RDONLY || (flags & (O_TRUNC | O_CREAT)) != 0;
   if ((flags & O_PATH) != 0 || (flags & O_TMPFILE) == O_TMPFILE) writing = false;
   return writing ? OpenForWriting(session, relative, flags, mode, out)
-                 : OpenForReading(session, relative, flags, mode, out);
+                 : OpenForReading(session, relative, flags, mode, patience, out);
 }
 
 Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
                                  const std::string& relative, int flags, mode_t mode,
-                                 std::unique_ptr<File>* out) {
+                                 Patience patience, std::unique_ptr<File>* out) {
   Store& store = session->store();
   for (;;) {
     // The common case first: it is in the store. O_TMPFILE is the one that uses the mode.
@@ -109,7 +111,7 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
     if (!fd.valid()) {
       if (!Missing(-fd.get())) return Status::Error(-fd.get());
       struct stat st = {};
-      auto layer = AwaitExistence(session.get(), relative, (flags & O_NOFOLLOW) == 0, &st);
+      auto layer = AwaitExistence(session.get(), relative, (flags & O_NOFOLLOW) == 0, &st, patience);
       if (!layer.ok()) return layer.status();
       if (*layer != Layer::kReal) {
         if (fd.get() == -ENOTDIR) return Status::Error(ENOTDIR);  // O_DIRECTORY
@@ -131,18 +133,22 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
     // A file without a name is nobody else's.
     if ((flags & O_TMPFILE) == O_TMPFILE) return fd.release();
     struct stat st = {};
-    if (int error = os().Fstat(fd.get(), &st); error < 0) return Status::Error(-error);
+    FileIdentity id;
+    if (int error = store.layers->identities().Look(fd.get(), &st, &id); error < 0) {
+      return Status::Error(-error);
+    }
     if (!S_ISREG(st.st_mode)) return fd.release();
     // Moved to another layer, or removed, while we opened it.
     if (st.st_nlink == 0) continue;
     bool created = false;
-    auto record = RecordOf(session.get(), fd.get(), st, relative, &created);
+    auto record = RecordOf(session.get(), id, relative, &created);
     if (!record.ok()) return record.status();
     FileState state = StateOf((*record)->status.load(std::memory_order_acquire));
     if (state == kCommitted) return fd.release();
     if (session->Produces(*session->RuleOf(relative), *record)) return fd.release();
     if (state != kFailed) state = session->Evaluate(*record, fd.get());
     if (state == kCommitted) return fd.release();
+    if (patience == Patience::kNone) return Status::Error(EAGAIN);
     if (state == kFailed) return session->Failure(*record);
     out->reset(new File(session, *record, std::move(fd), flags, where));
     return (*out)->fd();
@@ -170,11 +176,11 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
       if (!layer.ok()) return layer.status();
       if (exclusive) return Status::Error(EEXIST);
       Fd watched(os().OpenAt(layers.DirOf(*layer), At(relative), O_RDONLY, 0));
-      if (watched.valid() && *layer != Layer::kReal && S_ISREG(st.st_mode)) {
+      if (watched.valid() && *layer != Layer::kReal) {
         bool made = false;
-        auto record = RecordOf(session.get(), watched.get(), st, relative, &made);
+        auto record = RecordOf(session.get(), watched.get(), relative, &made);
         if (!record.ok()) return record.status();
-        if (!session->Produces(*rule, *record)) {
+        if (*record != nullptr && !session->Produces(*rule, *record)) {
           CAPIO_RETURN_IF_ERROR(session->WaitForCommit(*record));
         }
       }
@@ -192,9 +198,12 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     struct stat st = {};
     int missing = ENOENT;
     bool in_real = layers.InReal(relative, &st);
+    // What is made anew mostly is not there: then making it tells at once.
+    bool likely_new = attempt == 0 && truncate && (flags & O_CREAT) != 0 && !in_real &&
+                      !layers.FsInUse();
     if (exclusive) {
       if (in_real || layers.In(Layer::kFs, relative, &st)) return Status::Error(EEXIST);
-    } else {
+    } else if (!likely_new) {
       fd = layers.OpenInStore(relative, plain, &layer);
       // Without a name: moved to another layer, or removed, while we opened it.
       if (fd.valid() && os().Fstat(fd.get(), &st) == 0 && st.st_nlink == 0) {
@@ -225,11 +234,11 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
         if (copy.code() == ENOSPC) return session->NoRoom(relative, to);
         CAPIO_RETURN_IF_ERROR(copy);
         Fd copied = layers.OpenInStore(relative, O_RDONLY);
-        struct stat copied_st = {};
-        if (copied.valid() && os().Fstat(copied.get(), &copied_st) == 0) {
+        if (copied.valid()) {
           bool made = false;
-          auto record = RecordOf(session.get(), copied.get(), copied_st, relative, &made);
+          auto record = RecordOf(session.get(), copied.get(), relative, &made);
           if (!record.ok()) return record.status();
+          if (*record == nullptr) continue;
           // It was ordinary input, and goes back to where it came from.
           (*record)->flags.fetch_or(kFilePermanent | kFileDirty);
           uint64_t growing = MakeStatus(1, kGrowing);
@@ -288,12 +297,10 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     }
   }
 
-  struct stat st = {};
-  if (int error = os().Fstat(fd.get(), &st); error < 0) return Status::Error(-error);
-  if (!S_ISREG(st.st_mode)) return fd.release();
   bool new_record = false;
-  auto record = RecordOf(session.get(), fd.get(), st, relative, &new_record);
+  auto record = RecordOf(session.get(), fd.get(), relative, &new_record);
   if (!record.ok()) return record.status();
+  if (*record == nullptr) return fd.release();
   uint64_t status = (*record)->status.load(std::memory_order_acquire);
   FileState state = StateOf(status);
   // A new production of a file that was final is another file: those who read the old one keep it.
@@ -305,8 +312,8 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     }
     fd = fresh.take();
     layer = to;
-    if (int error = os().Fstat(fd.get(), &st); error < 0) return Status::Error(-error);
-    record = RecordOf(session.get(), fd.get(), st, relative, &new_record);
+    record = RecordOf(session.get(), fd.get(), relative, &new_record);
+    if (record.ok() && *record == nullptr) return Status::Error(EISDIR);
     return record.status();
   };
   bool restart = truncate && !created;

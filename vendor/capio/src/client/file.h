@@ -13,13 +13,17 @@ namespace capio {
 
 enum class CloseKind { kCount, kAbandoned, kFailed };
 enum class FdFate { kClose, kKeep, kClosed };
+// kNone: EAGAIN stands for a wait.
+enum class Patience { kWait, kNone };
 
 class File {
  public:
   // open(2). *out is null where the descriptor needs no watching. Returns the descriptor, the
-  // caller's with null, else the File's.
+  // caller's with null, else the File's. Patience concerns opens for reading: without it EAGAIN
+  // stands for a handle that would wait, too.
   static Result<int> Open(const std::shared_ptr<Session>& session, const std::string& relative,
-                          int flags, mode_t mode, std::unique_ptr<File>* out);
+                          int flags, mode_t mode, std::unique_ptr<File>* out,
+                          Patience patience = Patience::kWait);
 
   Result<size_t> Read(void* buf, size_t n, off_t offset, bool full);
   // Less than n only if it had to wait for room in between and that wait was interrupted or failed:
@@ -40,7 +44,7 @@ class File {
 
   static Result<int> OpenForReading(const std::shared_ptr<Session>& session,
                                     const std::string& relative, int flags, mode_t mode,
-                                    std::unique_ptr<File>* out);
+                                    Patience patience, std::unique_ptr<File>* out);
   static Result<int> OpenForWriting(const std::shared_ptr<Session>& session,
                                     const std::string& relative, int flags, mode_t mode,
                                     std::unique_ptr<File>* out);
@@ -77,11 +81,9 @@ class File {
   std::atomic<int64_t> exposed_size_{0};
 };
 
-enum class Patience { kWait, kNone };
-
 // Waits until a path that somebody else is declared to make exists (S3), and tells where it is.
 // A path that nobody, or the session itself, is declared to make gives ENOENT at once.
-// Without patience EAGAIN stands for a wait. id, if given, is set as Identities::Stat does.
+// id, if given, is set as Identities::Stat does.
 Result<Layer> AwaitExistence(Session* session, const std::string& relative, bool follow,
                              struct stat* st, Patience patience = Patience::kWait,
                              FileIdentity* id = nullptr);
@@ -89,9 +91,8 @@ Result<Layer> AwaitExistence(Session* session, const std::string& relative, bool
 // The record of a file that lies under this name, made if there is none.
 Result<FileRecord*> RecordOf(Session* session, const FileIdentity& id, const std::string& relative,
                              bool* created);
-// The same of an open descriptor.
-Result<FileRecord*> RecordOf(Session* session, int fd, const struct stat& st,
-                             const std::string& relative, bool* created);
+// The same of an open descriptor; null if that is no regular file's.
+Result<FileRecord*> RecordOf(Session* session, int fd, const std::string& relative, bool* created);
 
 }  // namespace capio
 

@@ -272,11 +272,11 @@ Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to) 
     std::string scratch = "x" + std::to_string(os().Random());
     CAPIO_RETURN_IF_ERROR(CopyAcross(AT_FDCWD, from.path, store.scratch.get(), scratch));
     Fd copy(os().OpenAt(store.scratch.get(), scratch.c_str(), O_RDONLY, 0));
-    struct stat copy_st = {};
-    if (copy.valid() && os().Fstat(copy.get(), &copy_st) == 0) {
+    if (copy.valid()) {
       bool created = false;
-      auto record = RecordOf(session, copy.get(), copy_st, to.relative, &created);
+      auto record = RecordOf(session, copy.get(), to.relative, &created);
       if (!record.ok()) return record.status();
+      if (*record == nullptr) return Status::Error(EXDEV);
       uint64_t growing = MakeStatus(1, kGrowing);
       (void)(*record)->status.compare_exchange_strong(growing, MakeStatus(1, kCommitted));
       error = os().RenameAt(store.scratch.get(), scratch.c_str(), store.tree.get(),

@@ -43,6 +43,17 @@ int64_t WaitedFor(const std::string& relative) {
 // ---- thread slots
 // -----------------------------------------------------------------------------------
 
+// The calling thread's kernel id, asked for once.
+static int32_t ThisThread() {
+  thread_local int32_t id = 0;
+  thread_local uint64_t epoch = 0;
+  if (id == 0 || epoch != ForkEpoch()) {
+    id = os().ThreadId();
+    epoch = ForkEpoch();
+  }
+  return id;
+}
+
 ThreadSlot* Session::TakeThreadSlot() {
   {
     ForkGuard guard(mutex_);
@@ -82,7 +93,7 @@ Activity::Activity(Session* session, ThreadActivity activity, std::string_view n
   }
   slot_->needed_size.store(known ? static_cast<uint32_t>(needed.size()) : 0u,
                            std::memory_order_relaxed);
-  slot_->thread.store(os().ThreadId(), std::memory_order_relaxed);
+  slot_->thread.store(ThisThread(), std::memory_order_relaxed);
   slot_->since_ns.store(since_ns, std::memory_order_relaxed);
   slot_->rounds.store(rounds, std::memory_order_relaxed);
   slot_->activity.store(activity, std::memory_order_seq_cst);

@@ -18,6 +18,11 @@ int Identities::Of(int fd, const struct stat& st, FileIdentity* id) const {
   return Stat(fd, "", AT_EMPTY_PATH, &again, id);
 }
 
+int Identities::Look(int fd, struct stat* st, FileIdentity* id) const {
+  int error = Stat(fd, "", AT_EMPTY_PATH, st, id);
+  return error < 0 || id->ino != 0 || !S_ISREG(st->st_mode) ? error : Of(fd, *st, id);
+}
+
 int Identities::Stat(int dir, const char* path, int flags, struct stat* st,
                      FileIdentity* id) const {
   *id = {};

@@ -29,6 +29,8 @@ class Identities {
   int Of(int fd, const struct stat& st, FileIdentity* id) const;
   // fstatat(2), and the identity if it comes with that; else id->ino is 0, and Of has to be asked.
   int Stat(int dir, const char* path, int flags, struct stat* st, FileIdentity* id) const;
+  // fstat(2), and the identity of a regular file.
+  int Look(int fd, struct stat* st, FileIdentity* id) const;
 
  private:
   dev_t birth_dev_ = 0;
