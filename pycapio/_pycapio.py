@@ -14,7 +14,7 @@ import os
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pycapio import _native
@@ -72,9 +72,9 @@ FD_CLOSED: Final = 2
 _EINTR: Final = -errno.EINTR
 _EAGAIN: Final = -errno.EAGAIN
 _PATH_BUFFER: Final = 8192
-_DIRENT_BUFFER: Final = 1 << 16
-# The head of a capio_dirent; the name follows at its size.
-_DIRENT: Final = struct.Struct("@QHHB")
+# So much of a directory is taken at once.
+_NAMES_SIZE: Final = 1 << 16
+_MOST_ENTRIES: Final = 1 << 12
 # capio_stat_t after its struct_size: the fields of os.stat_result, all of them, in their order.
 _STAT: Final = struct.Struct("@4Q6q3d5qQ")
 _STAT_START: Final = 8
@@ -87,6 +87,8 @@ _STAT_NAMES: Final = (
 
 _ENCODING: Final = sys.getfilesystemencoding()
 _ENCODING_ERRORS: Final = sys.getfilesystemencodeerrors()
+# Names joined by NULs decode to what they decode to one by one.
+_DECODES_ALIKE: Final = _ENCODING in ("utf-8", "ascii", "iso8859-1")
 
 
 class PyCAPIOException(Exception):
@@ -169,7 +171,7 @@ _FUNCTIONS: Final = (
     "capio_opendir",
     "capio_publish",
     "capio_read",
-    "capio_readdir",
+    "capio_readdir_columns",
     "capio_rename",
     "capio_resolve",
     "capio_rmdir",
@@ -469,6 +471,13 @@ def _new_stat_buffer() -> tuple[Any, Any]:
 
 _path_buffers: Final = _Buffers(lambda: _library.ffi.new("char[]", _PATH_BUFFER))
 _stat_buffers: Final = _Buffers(_new_stat_buffer)
+_columns: Final = _Buffers(
+    lambda: (
+        _library.ffi.new("char[]", _NAMES_SIZE),
+        _library.ffi.new("uint8_t[]", _MOST_ENTRIES),
+        _library.ffi.new("uint64_t[]", _MOST_ENTRIES),
+    )
+)
 _file_pointers: Final = _Buffers(lambda: _library.ffi.new("capio_file **"))
 
 
@@ -547,10 +556,15 @@ def _done(rc: int, shown: Any) -> bool:
     raise os_error(rc, shown)
 
 
-def list_directory(
-    session: Handle, path: bytes, shown: Any
-) -> Iterator[tuple[bytes, int, int]] | None:
-    """(name, d_type, inode) of the entries; None if the path is not CAPIO's. May wait."""
+# Names, DT_* and inode numbers of some entries of a directory.
+Entries = tuple[list[Any], bytes, Sequence[int]]
+
+
+def list_directory(session: Handle, path: str | bytes, shown: Any) -> Iterator[Entries] | None:
+    """The entries of a directory, some at a time; names are of the path's type. None if the path is
+    not CAPIO's. May wait."""
+    as_bytes = isinstance(path, bytes)
+    path = encoded(path)
     lib, ffi = _library(), _library.ffi
     out = ffi.new("capio_dir **")
     rc = _waited(lib.capio_opendir, session, path, len(path), out, path=shown)
@@ -558,25 +572,36 @@ def list_directory(
         return None
     if rc < 0:
         raise os_error(rc, shown)
-    return _entries(ffi.gc(out[0], lib.capio_closedir), shown)
+    return _entries(ffi.gc(out[0], lib.capio_closedir), as_bytes, shown)
 
 
-def _entries(directory: Handle, shown: Any) -> Iterator[tuple[bytes, int, int]]:
-    lib, ffi = _library(), _library.ffi
-    buffer = ffi.new("char[]", _DIRENT_BUFFER)
-    head_size = ffi.sizeof("capio_dirent")
+def _entries(directory: Handle, as_bytes: bool, shown: Any) -> Iterator[Entries]:
+    unpack = _library.ffi.unpack
+    call = _library().capio_readdir_columns
     while True:
-        size = _waited(lib.capio_readdir, directory, buffer, _DIRENT_BUFFER, path=shown)
+        columns = _columns.take()
+        names, types, inodes = columns
+        size = _waited(
+            call, directory, names, _NAMES_SIZE, types, inodes, _MOST_ENTRIES, path=shown
+        )
+        if size > 0:
+            found = _split(unpack(names, size), as_bytes)
+            kinds, numbers = unpack(types, len(found)), unpack(inodes, len(found))
+        _columns.give_back(columns)
         if size < 0:
             raise os_error(size, shown)
         if size == 0:
             return
-        raw = ffi.unpack(buffer, size)
-        at = 0
-        while at < size:
-            ino, reclen, namelen, d_type = _DIRENT.unpack_from(raw, at)
-            yield raw[at + head_size : at + head_size + namelen], d_type, ino
-            at += reclen
+        yield found, bytes(kinds), numbers
+
+
+def _split(names: bytes, as_bytes: bool) -> list[Any]:
+    """Names that end with a NUL each."""
+    if as_bytes:
+        return names[:-1].split(b"\0")
+    if _DECODES_ALIKE:
+        return names[:-1].decode(_ENCODING, _ENCODING_ERRORS).split("\0")
+    return [name.decode(_ENCODING, _ENCODING_ERRORS) for name in names[:-1].split(b"\0")]
 
 
 def file_read(handle: Handle, buffer: Any, full: bool, name: Any) -> int:

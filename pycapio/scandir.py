@@ -6,12 +6,13 @@ import os
 import stat as _stat
 import warnings
 from collections.abc import Iterator
+from itertools import chain, repeat
 from operator import attrgetter
 from types import TracebackType
-from typing import Any, AnyStr, Generic
+from typing import Any, AnyStr, Generic, NamedTuple
 
 from pycapio import _pycapio
-from pycapio._pycapio import FOR_CONTENT, FOR_LOOKUP, NOFOLLOW
+from pycapio._pycapio import FOR_CONTENT, FOR_LOOKUP, NOFOLLOW, encoded
 from pycapio.session import Session, session_for
 
 _os_stat = os.stat
@@ -36,22 +37,34 @@ class _DirEntryKind(type):
         raise TypeError("cannot create 'posix.DirEntry' instances")
 
 
+class _Listing(NamedTuple):
+    """What the entries of one directory have in common."""
+
+    session: Session
+    prefix: Any  # the path of an entry without its name
+
+
 class DirEntry(Generic[AnyStr], metaclass=_DirEntryKind):
     """What os.scandir yields for a CAPIO directory; as os.DirEntry."""
 
-    __slots__ = ("_ino", "_lstat", "_name", "_path", "_session", "_stat", "_type")
+    __slots__ = ("_ino", "_listing", "_lstat", "_name", "_stat", "_type")
 
+    _listing: _Listing
     _name: AnyStr
-    _path: AnyStr
-    _session: Session
     _type: int
     _ino: int
-    _stat: os.stat_result | None
-    _lstat: os.stat_result | None
+    # Present once asked for.
+    _stat: os.stat_result
+    _lstat: os.stat_result
 
     # attrgetter, as it is no slower than an attribute.
     name: AnyStr = property(attrgetter("_name"), doc="the entry's name")  # type: ignore[assignment]
-    path: AnyStr = property(attrgetter("_path"), doc="scandir's path and the name")  # type: ignore[assignment]
+
+    @property
+    def path(self) -> AnyStr:
+        """scandir's path and the name"""
+        path: AnyStr = self._listing.prefix + self._name
+        return path
 
     def inode(self) -> int:
         return self._ino
@@ -70,32 +83,23 @@ class DirEntry(Generic[AnyStr], metaclass=_DirEntryKind):
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Waits, for a consumer of a declared output, until its size is final."""
-        if follow_symlinks and self._type == _DT_LNK:
-            if self._stat is None:
-                self._stat = self._ask(FOR_CONTENT, True)
-            return self._stat
-        if self._lstat is None:
-            self._lstat = self._ask(FOR_CONTENT, False)
-        return self._lstat
+        follow = follow_symlinks and self._type == _DT_LNK
+        kept = "_stat" if follow else "_lstat"
+        result: os.stat_result | None = getattr(self, kept, None)
+        if result is None:
+            result = self._ask(FOR_CONTENT, follow)
+            setattr(self, kept, result)
+        return result
 
     def _ask(self, purpose: int, follow: bool) -> os.stat_result:
-        flags = purpose if follow else purpose | NOFOLLOW
-        try:
-            backing = self._session.resolve(self._path, flags)
-            while True:
-                try:
-                    return _os_stat(
-                        self._path if backing is None else backing, follow_symlinks=follow
-                    )
-                except FileNotFoundError:
-                    # The server may have moved it from memory to disk since.
-                    before = backing
-                    backing = self._session.resolve(self._path, FOR_LOOKUP | NOFOLLOW)
-                    if backing == before:
-                        raise
-        except OSError as error:
-            error.filename = self._path
-            raise
+        path = self.path
+        result = _pycapio.stat(
+            self._listing.session.handle,
+            encoded(path),
+            purpose if follow else purpose | NOFOLLOW,
+            path,
+        )
+        return _os_stat(path, follow_symlinks=follow) if result is None else result
 
     def _is(self, d_type: int, test: Any, follow: bool) -> bool:
         if self._type != _DT_LNK or not follow:
@@ -106,7 +110,7 @@ class DirEntry(Generic[AnyStr], metaclass=_DirEntryKind):
             return False
 
     def __fspath__(self) -> AnyStr:
-        return self._path
+        return self.path
 
     def __repr__(self) -> str:
         return f"<DirEntry {self._name!r}>"
@@ -115,54 +119,88 @@ class DirEntry(Generic[AnyStr], metaclass=_DirEntryKind):
         raise TypeError("cannot pickle 'posix.DirEntry' object")
 
 
-def _entry(
-    session: Session, name: AnyStr, path: AnyStr, d_type: int, inode: int
-) -> DirEntry[AnyStr]:
-    entry: DirEntry[AnyStr] = object.__new__(DirEntry)
-    entry._session = session
-    entry._name = name
-    entry._path = path
-    entry._type = d_type
-    entry._ino = inode
-    entry._stat = entry._lstat = None
-    return entry
+class _EntryKind(_DirEntryKind):
+    # That of type itself: a listing makes thousands.
+    __call__ = type.__call__  # type: ignore[assignment]
 
 
-class PyCapioScandirWrapper:
+class _Entry(DirEntry[Any], metaclass=_EntryKind):
+    """An entry: nobody else makes one."""
+
+    __slots__ = ()
+
+    def __init__(self, listing: _Listing, name: Any, d_type: int, inode: int) -> None:
+        self._listing = listing
+        self._name = name
+        self._type = d_type
+        self._ino = inode
+
+
+_Entry.__name__ = DirEntry.__name__
+_Entry.__qualname__ = DirEntry.__qualname__
+
+
+class _Batches:
+    """The entries of a directory as iterators over some of them at a time, each of which does
+    without Python code until it makes an entry."""
+
+    def __init__(self, session: Session, path: Any, entries: Iterator[_pycapio.Entries]) -> None:
+        slash: Any = "/" if isinstance(path, str) else b"/"
+        self._listing = _Listing(session, path if path.endswith(slash) else path + slash)
+        self._source = entries
+        self._names: list[Any] = []
+        self.open = True
+
+    def __iter__(self) -> Iterator[Iterator[Any]]:
+        try:
+            for names, types, inodes in self._source:
+                self._names = names
+                yield map(_Entry, repeat(self._listing), names, types, inodes)
+        finally:
+            self.open = False
+
+    def close(self) -> None:
+        self._names.clear()
+        self._source.close()  # type: ignore[attr-defined]  # it is a generator
+        self.open = False
+
+
+class _Original:
+    """An iterator of os.scandir in the place of _Batches."""
+
+    def __init__(self, entries: Any) -> None:
+        self._entries = entries
+        self.open = False  # it warns by itself
+
+    def __iter__(self) -> Iterator[Iterator[Any]]:
+        yield self._entries
+
+    def close(self) -> None:
+        self._entries.close()
+
+
+class PyCapioScandirWrapper(chain[Any]):
     """An iterator over the entries of a directory, and a context manager, as os.scandir returns.
 
     path: str, bytes or PathLike. Inside CAPIO_DIR a consumer waits for a declared directory to
     exist and to be filled, as its rule says; elsewhere it iterates as os.scandir does.
     """
 
-    _open = False
+    _batches: _Batches | _Original
 
-    def __init__(self, path: str | bytes | os.PathLike[Any] = ".") -> None:
-        name = os.fspath(path)
-        session = session_for(name)
-        entries = None
-        if session is not None:
-            entries = _pycapio.list_directory(session.handle, os.fsencode(name), name)
-        if entries is None or session is None:
-            self._entries: Iterator[Any] = _os_scandir(path)
-        else:
-            self._entries = _yield_entries(session, name, entries)
-        self._open = True
+    def __new__(cls, path: str | bytes | os.PathLike[Any] = ".") -> PyCapioScandirWrapper:
+        return _iterator(cls, path) or cls._over(_Original(_os_scandir(path)))
 
-    def __iter__(self) -> PyCapioScandirWrapper:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            return next(self._entries)
-        except BaseException:
-            self._open = False
-            raise
+    @classmethod
+    def _over(cls, batches: _Batches | _Original) -> PyCapioScandirWrapper:
+        # chain, and no __next__ of our own: no Python code runs between the entries of a batch.
+        iterator = cls.from_iterable(batches)
+        iterator._batches = batches
+        return iterator
 
     def close(self) -> None:
         """Ends the iteration and frees the directory."""
-        self._open = False
-        self._entries.close()  # type: ignore[attr-defined]  # generators and os.scandir have it
+        self._batches.close()
 
     def __enter__(self) -> PyCapioScandirWrapper:
         return self
@@ -175,8 +213,11 @@ class PyCapioScandirWrapper:
     ) -> None:
         self.close()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("cannot pickle 'posix.ScandirIterator' object")
+
     def __del__(self) -> None:
-        if self._open:
+        if self._batches.open:
             warnings.warn(f"unclosed scandir iterator {self!r}", ResourceWarning, 1, source=self)
             self.close()
 
@@ -184,33 +225,32 @@ class PyCapioScandirWrapper:
 class _Iterator(PyCapioScandirWrapper):
     """What os.scandir returns: nobody else makes one."""
 
-    __slots__ = ()
-
-    def __init__(self, *args: Any) -> None:
+    def __new__(cls, *args: Any) -> PyCapioScandirWrapper:
         raise TypeError("cannot create 'posix.ScandirIterator' instances")
 
 
-def iterate(path: str | bytes | os.PathLike[Any]) -> PyCapioScandirWrapper:
+def _iterator(
+    kind: type[PyCapioScandirWrapper], path: str | bytes | os.PathLike[Any]
+) -> PyCapioScandirWrapper | None:
+    name = os.fspath(path)
+    session = session_for(name)
+    if session is None:
+        return None
+    entries = _pycapio.list_directory(session.handle, name, name)
+    return None if entries is None else kind._over(_Batches(session, name, entries))
+
+
+def iterate(path: str | bytes | os.PathLike[Any]) -> Any:
     """os.scandir of a path that may be CAPIO's."""
-    iterator = object.__new__(_Iterator)
-    PyCapioScandirWrapper.__init__(iterator, path)
-    return iterator
-
-
-def _yield_entries(
-    session: Session, path: AnyStr, entries: Iterator[tuple[bytes, int, int]]
-) -> Iterator[DirEntry[AnyStr]]:
-    name: Any
-    for raw_name, d_type, inode in entries:
-        name = raw_name if isinstance(path, bytes) else os.fsdecode(raw_name)
-        yield _entry(session, name, os.path.join(path, name), d_type, inode)
+    return _iterator(_Iterator, path) or _os_scandir(path)
 
 
 def list_names(session: Session, path: str | bytes) -> list[Any] | None:
     """os.listdir of a CAPIO directory; None if the path is not CAPIO's."""
-    entries = _pycapio.list_directory(session.handle, os.fsencode(path), path)
+    entries = _pycapio.list_directory(session.handle, path, path)
     if entries is None:
         return None
-    if isinstance(path, bytes):
-        return [name for name, _, _ in entries]
-    return [os.fsdecode(name) for name, _, _ in entries]
+    names: list[Any] = []
+    for some, _, _ in entries:
+        names += some
+    return names

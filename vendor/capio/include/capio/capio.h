@@ -230,6 +230,11 @@ CAPIO_EXPORT int capio_opendir(capio_session *session, const char *path, size_t 
 /* Fills buf with whole capio_dirent records. Returns the bytes written, 0 at the end. [waits] for more entries
  * in a declared no_update directory. -ERANGE if not one record fits. */
 CAPIO_EXPORT int64_t capio_readdir(capio_dir *dir, void *buf, size_t cap);
+/* The same in columns: whole names into names, each with a NUL after it, and, where they are not NULL, the
+ * DT_* and the inode numbers of at most max entries into types and inos. Returns the bytes of the names, 0 at the
+ * end. [waits] */
+CAPIO_EXPORT int64_t capio_readdir_columns(capio_dir *dir, char *names, size_t cap, uint8_t *types, uint64_t *inos,
+                                           size_t max);
 CAPIO_EXPORT int capio_closedir(capio_dir *dir);
 
 /* ---- Files ------------------------------------------------------------------------------------------ */

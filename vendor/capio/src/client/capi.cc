@@ -480,6 +480,11 @@ int64_t capio_readdir(capio_dir* dir, void* buf, size_t cap) {
   return Guard([&] { return dir->impl->Read(buf, cap); });
 }
 
+int64_t capio_readdir_columns(capio_dir* dir, char* names, size_t cap, uint8_t* types,
+                              uint64_t* inos, size_t max) {
+  return Guard([&] { return dir->impl->ReadColumns(names, cap, types, inos, max); });
+}
+
 int capio_closedir(capio_dir* dir) {
   delete dir;
   return 0;

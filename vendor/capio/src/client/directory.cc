@@ -118,6 +118,11 @@ Status Directory::Scan(bool final) {
   auto listed = session_->store().layers->List(relative_);
   if (!listed.ok()) return listed.status();
   bool rules = rule_->declared() || session_->store().rules->any();
+  // Else all of it is delivered as it is.
+  if (!rules && final && !live_ && entries_.empty()) {
+    entries_ = listed.take();
+    listed = std::vector<DirEntry>();
+  }
   for (DirEntry& entry : *listed) {
     if (rules && Hidden(entry)) continue;
     // What CAPIO leaves alone is shown when the listing is final: a temporary file is gone by then.
@@ -150,16 +155,25 @@ Status Directory::AwaitMore() {
   }
   if (since >= std::max(kIdleScanNs, scan_cost_ns_ * kScanShare)) {
     CAPIO_RETURN_IF_ERROR(Scan(false));
-    if (!entries_.empty()) return Status::Ok();
+    if (!drained()) return Status::Ok();
   }
   return session_->SleepForEntries(relative_, rule_->producers, prepared);
 }
 
+Status Directory::AwaitAny() {
+  while (drained() && !done_) {
+    entries_.clear();
+    delivered_ = 0;
+    CAPIO_RETURN_IF_ERROR(AwaitMore());
+  }
+  return Status::Ok();
+}
+
 Result<size_t> Directory::Read(void* buf, size_t cap) {
-  while (entries_.empty() && !done_) CAPIO_RETURN_IF_ERROR(AwaitMore());
+  CAPIO_RETURN_IF_ERROR(AwaitAny());
   size_t used = 0;
-  while (!entries_.empty()) {
-    const DirEntry& entry = entries_.front();
+  for (; !drained(); ++delivered_) {
+    const DirEntry& entry = entries_[delivered_];
     size_t size = (sizeof(capio_dirent) + entry.name.size() + 1 + 7) / 8 * 8;
     if (used + size > cap) {
       if (used == 0) return Status::Error(ERANGE);
@@ -176,7 +190,25 @@ Result<size_t> Directory::Read(void* buf, size_t cap) {
     memcpy(to, &head, sizeof head);
     memcpy(to + sizeof head, entry.name.data(), entry.name.size());
     used += size;
-    entries_.pop_front();
+  }
+  return used;
+}
+
+Result<size_t> Directory::ReadColumns(char* names, size_t cap, uint8_t* types, uint64_t* inos,
+                                      size_t max) {
+  CAPIO_RETURN_IF_ERROR(AwaitAny());
+  size_t used = 0;
+  for (size_t n = 0; !drained() && n < max; ++n, ++delivered_) {
+    const DirEntry& entry = entries_[delivered_];
+    size_t size = entry.name.size() + 1;
+    if (used + size > cap) {
+      if (used == 0) return Status::Error(ERANGE);
+      break;
+    }
+    memcpy(names + used, entry.name.c_str(), size);
+    if (types != nullptr) types[n] = entry.type;
+    if (inos != nullptr) inos[n] = entry.ino;
+    used += size;
   }
   return used;
 }

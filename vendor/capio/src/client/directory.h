@@ -2,7 +2,6 @@
 #ifndef CAPIO_CLIENT_DIRECTORY_H_
 #define CAPIO_CLIENT_DIRECTORY_H_
 
-#include <deque>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -20,6 +19,9 @@ class Directory {
   // Packs as many capio_dirent records into buf as fit. 0: the end. Under no_update this waits for
   // more entries until the directory is committed.
   Result<size_t> Read(void* buf, size_t cap);
+  // The same as names, each with a NUL, and types and inode numbers of at most max entries; either
+  // may be null. Returns the bytes of the names.
+  Result<size_t> ReadColumns(char* names, size_t cap, uint8_t* types, uint64_t* inos, size_t max);
 
  private:
   Directory(std::shared_ptr<Session> session, std::string relative,
@@ -32,6 +34,9 @@ class Directory {
   // there now is all there is.
   Status Scan(bool final);
   Status AwaitMore();
+  // Waits for an entry to deliver, if there is none and one may come.
+  Status AwaitAny();
+  [[nodiscard]] bool drained() const { return delivered_ == entries_.size(); }
   [[nodiscard]] bool Hidden(const DirEntry& entry) const;
 
   std::shared_ptr<Session> session_;
@@ -39,7 +44,8 @@ class Directory {
   std::shared_ptr<const Rule> rule_;
   bool live_ = false;  // listed as it grows
   bool done_ = false;
-  std::deque<DirEntry> entries_;  // not yet delivered
+  std::vector<DirEntry> entries_;
+  size_t delivered_ = 0;  // of those, from the first
   std::unordered_set<std::string> taken_;
   const DirectoryLogEntry* last_ = nullptr;
   int64_t scanned_ns_ = 0;

@@ -445,9 +445,14 @@ void Layers::SortByAge(const std::string& path, std::vector<DirEntry>* entries) 
 
 void OrderByCreation(int dir, const std::string& path, std::vector<DirEntry>* entries) {
   if (os().FsType(dir) == TMPFS_MAGIC) {
-    // It numbers its inodes in the order of their making.
-    std::sort(entries->begin(), entries->end(),
-              [](const DirEntry& a, const DirEntry& b) { return a.ino < b.ino; });
+    // It numbers its inodes in the order of their making, and mostly lists the newest first.
+    auto older = [](const DirEntry& a, const DirEntry& b) { return a.ino < b.ino; };
+    auto newer = [](const DirEntry& a, const DirEntry& b) { return a.ino > b.ino; };
+    if (std::is_sorted(entries->begin(), entries->end(), newer)) {
+      std::reverse(entries->begin(), entries->end());
+    } else {
+      std::sort(entries->begin(), entries->end(), older);
+    }
     return;
   }
   Fd fd(os().OpenAt(dir, At(path), O_PATH | O_DIRECTORY, 0));
@@ -477,13 +482,20 @@ Result<std::vector<DirEntry>> Layers::List(const std::string& path) const {
     return real.code() != ENOENT ? real.status() : tree.status();
   }
   std::vector<DirEntry> all;
-  std::unordered_set<std::string> seen;
   if (tree.ok()) {
     all = tree.take();
     std::erase_if(all, IsTemporary);
     OrderByCreation(tree_, path, &all);
-    for (const DirEntry& entry : all) seen.insert(entry.name);
   }
+  if (real.ok()) {
+    std::erase_if(*real, [&](const DirEntry& entry) {
+      return (path.empty() && entry.name == ".capio") || IsTemporary(entry);
+    });
+  }
+  // Mostly, there is nothing below.
+  if ((!fs.ok() || fs->empty()) && (!real.ok() || real->empty())) return all;
+  std::unordered_set<std::string> seen;
+  for (const DirEntry& entry : all) seen.insert(entry.name);
   if (fs.ok() && !fs->empty()) {
     bool mixed = false;
     for (DirEntry& entry : *fs) {
@@ -496,7 +508,6 @@ Result<std::vector<DirEntry>> Layers::List(const std::string& path) const {
   if (!real.ok()) return all;
   std::vector<DirEntry> merged;
   for (DirEntry& entry : *real) {
-    if ((path.empty() && entry.name == ".capio") || IsTemporary(entry)) continue;
     if (seen.count(entry.name) == 0) merged.push_back(std::move(entry));
   }
   merged.insert(merged.end(), std::make_move_iterator(all.begin()),
