@@ -194,12 +194,9 @@ class CapioRaw(io.FileIO):
         return f"<_io.FileIO name={self.name!r} mode={self.mode!r} closefd={self.closefd}>"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # Which says that files cannot be pickled.
-        return (
-            super().__reduce_ex__(protocol)
-            if self._twin is None
-            else self._twin.__reduce_ex__(protocol)
-        )
+        # Python's own says that files cannot be pickled, and names their class.
+        with io.FileIO(os.devnull) as like:
+            return like.__reduce_ex__(protocol)
 
 
 def _left_by_exception(handled_at_open: BaseException | None) -> bool:

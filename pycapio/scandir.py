@@ -121,7 +121,7 @@ class DirEntry(Generic[AnyStr], metaclass=_DirEntryKind):
 
 class _EntryKind(_DirEntryKind):
     # That of type itself: a listing makes thousands.
-    __call__ = type.__call__  # type: ignore[assignment]
+    __call__ = type.__call__
 
 
 class _Entry(DirEntry[Any], metaclass=_EntryKind):
@@ -194,9 +194,9 @@ class PyCapioScandirWrapper(chain[Any]):
     @classmethod
     def _over(cls, batches: _Batches | _Original) -> PyCapioScandirWrapper:
         # chain, and no __next__ of our own: no Python code runs between the entries of a batch.
-        iterator = cls.from_iterable(batches)
+        iterator: Any = cls.from_iterable(batches)
         iterator._batches = batches
-        return iterator
+        return iterator  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Ends the iteration and frees the directory."""
@@ -225,7 +225,7 @@ class PyCapioScandirWrapper(chain[Any]):
 class _Iterator(PyCapioScandirWrapper):
     """What os.scandir returns: nobody else makes one."""
 
-    def __new__(cls, *args: Any) -> PyCapioScandirWrapper:
+    def __new__(cls, *args: Any) -> _Iterator:
         raise TypeError("cannot create 'posix.ScandirIterator' instances")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pycapio import _pycapio
 from pycapio import scandir as _scandir
+from pycapio._pycapio import encoded
 from pycapio.patching import proxy_for
 from pycapio.proxies._dispatch import managed
 from pycapio.proxies.queries import exists_proxy, isdir_proxy
@@ -111,7 +112,7 @@ def _rename_in_session(src: Any, dst: Any) -> bool:
         found = managed(path)
         if found is None:
             continue
-        ends = encoded(src), os.fsencode(dst)
+        ends = encoded(src), encoded(dst)
         if not all(ends) or b"\0" in ends[0] or b"\0" in ends[1]:
             return False
         if _pycapio.rename(found[0].handle, *ends, src, dst):

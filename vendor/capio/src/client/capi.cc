@@ -508,8 +508,8 @@ int capio_open(capio_session* session, const char* path, size_t len, int flags, 
       }
       flags |= O_DIRECTORY;
     }
-    auto patience = (flags & CAPIO_OPEN_NOWAIT) != 0 ? capio::Patience::kNone
-                                                     : capio::Patience::kWait;
+    auto patience =
+        (flags & CAPIO_OPEN_NOWAIT) != 0 ? capio::Patience::kNone : capio::Patience::kWait;
     flags &= ~CAPIO_OPEN_NOWAIT;
     std::unique_ptr<capio::File> file;
     auto fd = capio::File::Open(session->impl, *relative, flags, mode, &file, patience);

@@ -51,8 +51,7 @@ Result<Layer> AwaitExistence(Session* session, const std::string& relative, bool
   }
 }
 
-Result<FileRecord*> RecordOf(Session* session, int fd, const std::string& relative,
-                             bool* created) {
+Result<FileRecord*> RecordOf(Session* session, int fd, const std::string& relative, bool* created) {
   *created = false;
   struct stat st = {};
   FileIdentity id;
@@ -111,7 +110,8 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
     if (!fd.valid()) {
       if (!Missing(-fd.get())) return Status::Error(-fd.get());
       struct stat st = {};
-      auto layer = AwaitExistence(session.get(), relative, (flags & O_NOFOLLOW) == 0, &st, patience);
+      auto layer =
+          AwaitExistence(session.get(), relative, (flags & O_NOFOLLOW) == 0, &st, patience);
       if (!layer.ok()) return layer.status();
       if (*layer != Layer::kReal) {
         if (fd.get() == -ENOTDIR) return Status::Error(ENOTDIR);  // O_DIRECTORY
@@ -199,8 +199,8 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     int missing = ENOENT;
     bool in_real = layers.InReal(relative, &st);
     // What is made anew mostly is not there: then making it tells at once.
-    bool likely_new = attempt == 0 && truncate && (flags & O_CREAT) != 0 && !in_real &&
-                      !layers.FsInUse();
+    bool likely_new =
+        attempt == 0 && truncate && (flags & O_CREAT) != 0 && !in_real && !layers.FsInUse();
     if (exclusive) {
       if (in_real || layers.In(Layer::kFs, relative, &st)) return Status::Error(EEXIST);
     } else if (!likely_new) {
