@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "capio/capio.h"
+#include "store/attributes.h"
 #include "store/probe.h"
 #include "store/waits.h"
 
@@ -196,6 +197,7 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
   for (int attempt = 0; !fd.valid(); ++attempt) {
     if (attempt > 64) return Status::Error(ELOOP);
     struct stat st = {};
+    Fd allowed;  // the real file that is written anew
     int missing = ENOENT;
     bool in_real = layers.InReal(relative, &st);
     // What is made anew mostly is not there: then making it tells at once.
@@ -226,7 +228,7 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
         return real.release();
       }
       // What the kernel would refuse on the real file is refused.
-      Fd allowed(os().OpenAt(store.real.get(), relative.c_str(), plain, 0));
+      allowed.reset(os().OpenAt(store.real.get(), relative.c_str(), plain, 0));
       if (!allowed.valid()) return Status::Error(-allowed.get());
       if (!truncate) {
         Layer to = session->LayerForNew(*rule, static_cast<uint64_t>(st.st_size));
@@ -250,7 +252,8 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
       }
       mode = st.st_mode & 07777;
     } else if ((flags & O_CREAT) == 0) {
-      return Status::Error(missing);
+      auto nowhere = layers.Find(relative, &st, true);
+      return nowhere.ok() ? Status::Error(missing) : nowhere.status();
     }
     layer = refused ? Layer::kFs : session->LayerForNew(*rule);
     if (layer == Layer::kFs) {
@@ -291,16 +294,19 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     if (made < 0) return Status::Error(-made);
     fd.reset(made);
     created = true;
-    if (in_real) {
-      Fd self = Reopen(made, O_RDONLY);
-      if (self.valid()) (void)os().Fchmod(self.get(), mode);
-    }
+    if (allowed.valid()) (void)CopyAttributes(allowed.get(), made);
   }
 
   bool new_record = false;
   auto record = RecordOf(session.get(), fd.get(), relative, &new_record);
   if (!record.ok()) return record.status();
-  if (*record == nullptr) return fd.release();
+  if (*record == nullptr) {
+    struct stat other = {};
+    if ((flags & O_CREAT) != 0 && os().Fstat(fd.get(), &other) == 0 && S_ISDIR(other.st_mode)) {
+      return Status::Error(EISDIR);
+    }
+    return fd.release();
+  }
   uint64_t status = (*record)->status.load(std::memory_order_acquire);
   FileState state = StateOf(status);
   // A new production of a file that was final is another file: those who read the old one keep it.

@@ -5,6 +5,7 @@
 #include "capio/capio.h"
 #include "client/file.h"
 #include "os/paths.h"
+#include "store/attributes.h"
 #include "store/waits.h"
 
 namespace capio {
@@ -82,9 +83,8 @@ Status CopyAcross(int from_dir, const std::string& from, int to_dir, const std::
   Fd copy(os().OpenAt(to_dir, temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600));
   if (!copy.valid()) return Status::Error(-copy.get());
   Status status = CopyBytes(source.get(), copy.get());
-  const struct timespec times[2] = {st.st_atim, st.st_mtim};
-  (void)os().Futimens(copy.get(), times);
-  (void)os().Fchmod(copy.get(), st.st_mode & 07777);
+  (void)CopyAttributes(source.get(), copy.get());
+  (void)CopyTimes(st, copy.get());
   if (status.ok()) {
     int error = os().RenameAt(to_dir, temporary.c_str(), to_dir, to.c_str());
     if (error < 0) status = Status::Error(-error);

@@ -54,6 +54,10 @@ class Os {
   virtual int SymlinkAt(const char* target, int dir, const char* path);
   virtual ssize_t ReadlinkAt(int dir, const char* path, char* buf, size_t cap);
   virtual int Fchmod(int fd, mode_t mode);
+  virtual int Fchown(int fd, uid_t uid, gid_t gid);
+  virtual ssize_t Flistxattr(int fd, char* names, size_t cap);
+  virtual ssize_t Fgetxattr(int fd, const char* name, void* value, size_t cap);
+  virtual int Fsetxattr(int fd, const char* name, const void* value, size_t n);
   virtual int Futimens(int fd, const struct timespec times[2]);
   virtual int Fsync(int fd);
   virtual int Flock(int fd, int operation);

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -114,6 +115,18 @@ ssize_t Os::ReadlinkAt(int dir, const char* path, char* buf, size_t cap) {
   return n < 0 ? -errno : n;
 }
 int Os::Fchmod(int fd, mode_t mode) { return Check(::fchmod(fd, mode)); }
+int Os::Fchown(int fd, uid_t uid, gid_t gid) { return Check(::fchown(fd, uid, gid)); }
+ssize_t Os::Flistxattr(int fd, char* names, size_t cap) {
+  ssize_t n = ::flistxattr(fd, names, cap);
+  return n < 0 ? -errno : n;
+}
+ssize_t Os::Fgetxattr(int fd, const char* name, void* value, size_t cap) {
+  ssize_t n = ::fgetxattr(fd, name, value, cap);
+  return n < 0 ? -errno : n;
+}
+int Os::Fsetxattr(int fd, const char* name, const void* value, size_t n) {
+  return Check(::fsetxattr(fd, name, value, n, 0));
+}
 int Os::Futimens(int fd, const struct timespec times[2]) { return Check(::futimens(fd, times)); }
 int Os::Fsync(int fd) {
   return Retry([&] { return ::fsync(fd); });

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "os/paths.h"
+#include "store/attributes.h"
 #include "store/probe.h"
 #include "store/waits.h"
 
@@ -15,11 +16,8 @@ Status CopyTo(Store* store, int source, const struct stat& st, const std::string
                       O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
   if (!copy.valid()) return Status::Error(-copy.get());
   CAPIO_RETURN_IF_ERROR(CopyBytes(source, copy.get()));
-  if (int error = os().Fchmod(copy.get(), st.st_mode & 07777); error < 0) {
-    return Status::Error(-error);
-  }
-  const struct timespec times[2] = {st.st_atim, st.st_mtim};
-  (void)os().Futimens(copy.get(), times);
+  CAPIO_RETURN_IF_ERROR(CopyAttributes(source, copy.get()));
+  (void)CopyTimes(st, copy.get());
   if (int error = os().Fsync(copy.get()); error < 0) return Status::Error(-error);
   return Status::Ok();
 }

@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "os/paths.h"
+#include "store/attributes.h"
 
 namespace capio {
 namespace {
@@ -143,11 +144,17 @@ Status Layers::MakeParents(Layer layer, const std::string& path) {
   if (!found.ok()) return found.status();
   if (!S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
   CAPIO_RETURN_IF_ERROR(MakeParents(layer, parent));
-  int error = os().MkdirAt(dir, parent.c_str(), 0700);
-  if (error < 0) return error == -EEXIST ? Status::Ok() : Status::Error(-error);
-  // The mode of the other one, which the umask must not narrow.
-  Fd made(os().OpenAt(dir, parent.c_str(), O_RDONLY | O_DIRECTORY, 0));
-  if (made.valid()) (void)os().Fchmod(made.get(), st.st_mode & 07777);
+  return MakeAlike(*found, layer, parent);
+}
+
+Status Layers::MakeAlike(Layer like, Layer layer, const std::string& directory) const {
+  int dir = DirOf(layer);
+  if (int error = os().MkdirAt(dir, directory.c_str(), 0700); error < 0) {
+    return error == -EEXIST ? Status::Ok() : Status::Error(-error);
+  }
+  Fd twin(os().OpenAt(DirOf(like), directory.c_str(), O_RDONLY | O_DIRECTORY, 0));
+  Fd made(os().OpenAt(dir, directory.c_str(), O_RDONLY | O_DIRECTORY, 0));
+  if (twin.valid() && made.valid()) (void)CopyAttributes(twin.get(), made.get());
   return Status::Ok();
 }
 
@@ -155,17 +162,17 @@ void Layers::MakeRealParents(const std::string& path) {
   std::string parent(ParentOf(path));
   struct stat st = {};
   if (parent.empty() || os().FstatAt(real_, parent.c_str(), &st, 0) == 0) return;
-  if (!InStore(parent, &st) || !S_ISDIR(st.st_mode)) return;
+  Layer there = Layer::kTree;
+  if (!InStore(parent, &st, &there) || !S_ISDIR(st.st_mode)) return;
   MakeRealParents(parent);
-  if (os().MkdirAt(real_, parent.c_str(), 0700) < 0) return;
-  // The mode of the one in the store, which the umask must not narrow.
-  Fd made(os().OpenAt(real_, parent.c_str(), O_RDONLY | O_DIRECTORY, 0));
-  if (made.valid()) (void)os().Fchmod(made.get(), st.st_mode & 07777);
+  (void)MakeAlike(there, Layer::kReal, parent);
 }
 
 Result<Fd> Layers::ScratchCopy(int from_dir, const std::string& from, Layer to, int flags,
                                bool content, std::string* name) {
-  Fd source(os().OpenAt(from_dir, from.c_str(), content ? O_RDONLY : O_PATH, 0));
+  Fd source(os().OpenAt(from_dir, from.c_str(), O_RDONLY, 0));
+  // One that may be written, but not read.
+  if (!source.valid() && !content) source.reset(os().OpenAt(from_dir, from.c_str(), O_PATH, 0));
   if (!source.valid()) return Status::Error(-source.get());
   struct stat st = {};
   if (int error = os().Fstat(source.get(), &st); error < 0) return Status::Error(-error);
@@ -175,15 +182,13 @@ Result<Fd> Layers::ScratchCopy(int from_dir, const std::string& from, Layer to, 
   Fd copy(os().OpenAt(scratch, name->c_str(), O_RDWR | O_CREAT | O_EXCL, 0600));
   if (!copy.valid()) return Status::Error(-copy.get());
   Status status = content ? CopyBytes(source.get(), copy.get()) : Status::Ok();
-  if (status.ok() && content) {
-    const struct timespec times[2] = {st.st_atim, st.st_mtim};
-    (void)os().Futimens(copy.get(), times);
-  }
   Fd opened;
   if (status.ok()) {
+    // While the mode still lets us.
     opened.reset(os().OpenAt(scratch, name->c_str(), flags & ~(O_CREAT | O_EXCL | O_TRUNC), 0));
     if (opened.get() < 0) status = Status::Error(-opened.get());
-    (void)os().Fchmod(copy.get(), st.st_mode & 07777);
+    (void)CopyAttributes(source.get(), copy.get());
+    if (content) (void)CopyTimes(st, copy.get());
   }
   if (!status.ok()) {
     (void)os().UnlinkAt(scratch, name->c_str(), 0);
@@ -198,8 +203,10 @@ Status Layers::MakeInReal(const std::string& directory) const {
     return Status::Ok();
   }
   CAPIO_RETURN_IF_ERROR(MakeInReal(std::string(ParentOf(directory))));
-  mode_t mode = Find(directory, &st, true).ok() ? st.st_mode & 07777 : 0777;
-  int error = os().MkdirAt(real_, directory.c_str(), mode);
+  if (auto twin = Find(directory, &st, true); twin.ok()) {
+    return MakeAlike(*twin, Layer::kReal, directory);
+  }
+  int error = os().MkdirAt(real_, directory.c_str(), 0777);
   return error < 0 && error != -EEXIST ? Status::Error(-error) : Status::Ok();
 }
 
@@ -259,12 +266,8 @@ Result<Fd> Layers::CopyForMove(int from, const std::function<bool()>& go_on) {
       if (int error = os().Fsync(copy.get()); error < 0) return Status::Error(-error);
       (void)os().DropCache(copy.get());
     }
-    if (int error = os().Fchmod(copy.get(), st.st_mode & 07777); error < 0) {
-      return Status::Error(-error);
-    }
-    const struct timespec times[2] = {st.st_atim, st.st_mtim};
-    int error = os().Futimens(copy.get(), times);
-    return error < 0 ? Status::Error(-error) : Status::Ok();
+    CAPIO_RETURN_IF_ERROR(CopyAttributes(from, copy.get()));
+    return CopyTimes(st, copy.get());
   };
   if (Status filled = fill(); !filled.ok()) {
     AbandonMove();
@@ -327,6 +330,8 @@ Status Layers::Unlink(const std::string& path) {
   }
   int top = os().UnlinkAt(tree_, At(path), 0);
   if ((top == -ENOENT || top == -ENOTDIR) && removed) return Status::Ok();
+  // Something on the way that is no directory may be in any layer.
+  if (top == -ENOENT && below == -ENOTDIR) top = below;
   return top < 0 ? Status::Error(-top) : Status::Ok();
 }
 
@@ -358,11 +363,12 @@ Status Layers::Rename(const std::string& from, const std::string& to) {
                          "the directory exists both in the store and in CAPIO_DIR: rename its "
                          "files one by one");
   }
-  if (in_tree || in_fs) {
-    // The kernel itself looks in the layer of the rename.
-    if (!in_real) CAPIO_RETURN_IF_ERROR(CheckOver(top, to, Layer::kReal));
-    if (FsInUse() && !in_fs) CAPIO_RETURN_IF_ERROR(CheckOver(top, to, Layer::kFs));
-    if (!in_tree) CAPIO_RETURN_IF_ERROR(CheckOver(top, to, Layer::kTree));
+  if (from == to) return Status::Ok();
+  if (to.starts_with(from + "/")) return Status::Error(EINVAL);
+  if (from.starts_with(to + "/")) return Status::Error(ENOTEMPTY);
+  // The kernel itself looks only in the layer of its rename.
+  for (Layer layer : {Layer::kReal, Layer::kFs, Layer::kTree}) {
+    CAPIO_RETURN_IF_ERROR(CheckOver(top, to, layer));
   }
   if (in_real) {
     int error = os().RenameAt(real_, from.c_str(), real_, to.c_str());

@@ -98,6 +98,8 @@ class Layers {
  private:
   Result<Fd> ScratchCopy(int from_dir, const std::string& from, Layer to, int flags, bool content,
                          std::string* name);
+  // Makes a directory that another layer has; somebody else's making it counts as success.
+  Status MakeAlike(Layer like, Layer layer, const std::string& directory) const;
   int ScratchOf(Layer layer) const { return layer == Layer::kFs ? fs_->scratch() : scratch_; }
   Status CheckOver(const struct stat& from, const std::string& to, Layer layer) const;
   void SortByAge(const std::string& path, std::vector<DirEntry>* entries) const;

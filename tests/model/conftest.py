@@ -1,0 +1,5 @@
+"""The fixtures of tree_pair.py; tests import them by that name."""
+
+from tree_pair import trees
+
+__all__ = ["trees"]

@@ -1,0 +1,93 @@
+"""Sequences that random ones have found, on CAPIO_DIR and on a plain directory."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from tree_pair import Trees
+
+FILE = (b"content", 0o644)
+
+# What was there before, and what is done then.
+SEQUENCES: dict[str, tuple[list[Any], list[tuple[str, dict[str, Any]]]]] = {
+    "a new directory keeps its mode": (
+        [],
+        [("mkdir", {"path": "a", "mode": 0o777}), ("chmod", {"path": "a", "mode": 0o1777})],
+    ),
+    "attributes of a new file and directory are kept": (
+        [],
+        [
+            ("mkdir", {"path": "d", "mode": 0o755}),
+            ("pathlib_write", {"path": "d/f", "data": "text"}),
+            ("set_attribute", {"path": "d", "value": "of d", "follow": True}),
+            ("set_attribute", {"path": "d/f", "value": "of f", "follow": True}),
+        ],
+    ),
+    "attributes of a file that is changed are kept": (
+        [("file", "f", FILE), ("file", "g", (b"g", 0o640))],
+        [
+            ("set_attribute", {"path": "f", "value": "of f", "follow": True}),
+            ("set_attribute", {"path": "g", "value": "of g", "follow": True}),
+            ("open", {"slot": 0, "path": "f", "mode": "a", "buffering": -1}),
+            ("write", {"slot": 0, "data": " and more"}),
+            ("get_attribute", {"path": "f"}),
+            ("open", {"slot": 1, "path": "g", "mode": "w", "buffering": -1}),
+            ("get_attribute", {"path": "g"}),
+            ("stat", {"path": "g", "follow": True}),
+        ],
+    ),
+    "a file does not replace a directory of the store": (
+        [("file", "f", FILE)],
+        [
+            ("makedirs", {"path": "d/sub", "exist_ok": False}),
+            ("mkdir", {"path": "empty", "mode": 0o755}),
+            ("rename", {"path": "f", "other": "d"}),
+            ("rename", {"path": "f", "other": "empty"}),
+            ("rename", {"path": "d", "other": "f"}),
+        ],
+    ),
+    "a directory is not renamed into itself": (
+        [("file", "a/b/c", FILE)],
+        [
+            ("rename", {"path": "a", "other": "a"}),
+            ("rename", {"path": "a", "other": "a/b"}),
+            ("rename", {"path": "a", "other": "a/b/d"}),
+            ("rename", {"path": "a/b", "other": "a"}),
+            ("makedirs", {"path": "x/y/z", "exist_ok": False}),
+            ("rename", {"path": "x", "other": "x/y/z/w"}),
+            ("rename", {"path": "x/y", "other": "x"}),
+        ],
+    ),
+    "what is below a file is no directory": (
+        [("file", "f", FILE)],
+        [
+            ("open", {"slot": 0, "path": "f/x", "mode": "r+", "buffering": -1}),
+            ("open", {"slot": 0, "path": "f/x", "mode": "w", "buffering": -1}),
+            ("open", {"slot": 0, "path": "f/x/y", "mode": "r", "buffering": -1}),
+            ("unlink", {"path": "f/x"}),
+            ("pathlib_unlink", {"path": "f/x", "missing_ok": True}),
+        ],
+    ),
+    "a directory is not opened to be created": (
+        [("directory", "real", 0o755)],
+        [
+            ("mkdir", {"path": "made", "mode": 0o755}),
+            ("open_descriptor", {"slot": 0, "path": "made", "flags": os.O_CREAT, "mode": 0o644}),
+            ("open_descriptor", {"slot": 0, "path": "real", "flags": os.O_CREAT, "mode": 0o644}),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_sequence(trees: Trees, name: str) -> None:
+    entries, actions = SEQUENCES[name]
+    trees.begin(entries)
+    for action, arguments in actions:
+        paths = {key: (arguments[key], "str") for key in ("path", "other") if key in arguments}
+        trees.do(action, {**arguments, **paths})
+        trees.do("tree", {})
+    trees.end()
