@@ -108,21 +108,25 @@ def encoded(path: str | bytes) -> bytes:
 
 
 class _Library:
-    """libcapio, loaded on first use."""
+    """libcapio, loaded when one of its attributes is first asked for: its functions, by their
+    names, ffi and path."""
+
+    ffi: Any
+    path: str
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._lib: Any = None
-        self.ffi: Any = None
 
-    def __call__(self) -> Any:
-        if self._lib is None:
-            with self._lock:
-                if self._lib is None:
-                    self._lib = self._load()
-        return self._lib
+    def __getattr__(self, name: str) -> Any:
+        # Only what is not there yet is looked for here.
+        if name not in ("ffi", "path", *_FUNCTIONS):
+            raise AttributeError(name)
+        with self._lock:
+            if "path" not in self.__dict__:
+                self._load()
+        return self.__dict__[name]
 
-    def _load(self) -> Any:
+    def _load(self) -> None:
         try:
             from pycapio._capio_abi import ffi
         except ImportError as error:
@@ -142,8 +146,7 @@ class _Library:
                     f"{path} has ABI version {version}, pycapio needs {ABI_VERSION}: "
                     "install matching releases, or unset CAPIO_LIB"
                 )
-            for name in _FUNCTIONS:
-                getattr(lib, name)
+            functions = {name: getattr(lib, name) for name in _FUNCTIONS}
         except OSError as error:
             raise PyCAPIOException(f"cannot load {path}: {error}") from None
         except AttributeError as error:
@@ -151,8 +154,8 @@ class _Library:
                 f"{path} is not a libcapio that pycapio can use: {error}"
             ) from None
         self.ffi = ffi
+        self.__dict__.update(functions)
         self.path = path
-        return lib
 
 
 _FUNCTIONS: Final = (
@@ -161,7 +164,9 @@ _FUNCTIONS: Final = (
     "capio_cl_free",
     "capio_cl_options_init",
     "capio_close",
+    "capio_closedir",
     "capio_expose",
+    "capio_file_status",
     "capio_is_input",
     "capio_last_error",
     "capio_lseek",
@@ -185,6 +190,7 @@ _FUNCTIONS: Final = (
     "capio_session_options_init",
     "capio_session_set_flags",
     "capio_stat",
+    "capio_stat_init",
     "capio_truncate",
     "capio_unlink",
     "capio_wait_commit",
@@ -200,7 +206,7 @@ on_self_wait: Callable[[list[str], Any], None] | None = None
 
 
 def _sentence(code: int) -> str:
-    text: str = _library.ffi.string(_library().capio_last_error()).decode("utf-8", "replace")
+    text: str = _library.ffi.string(_library.capio_last_error()).decode("utf-8", "replace")
     return text or os.strerror(code)
 
 
@@ -232,11 +238,17 @@ def _main_thread_unwinds() -> bool:
 def _waited(call: Callable[..., int], *args: Any, path: Any = None) -> int:
     """Repeats a call that returns -EINTR; in between the interpreter runs signal handlers."""
     rc = call(*args)
+    return _again(call, args, path) if rc == _EINTR else rc
+
+
+def _again(call: Callable[..., int], args: tuple[Any, ...], path: Any) -> int:
+    """Repeats a call that has returned -EINTR until it returns something else."""
+    rc = _EINTR
     while rc == _EINTR:
         if _main_thread_unwinds():
             raise OSError(errno.ECANCELED, "the process is being interrupted", path)
         if on_self_wait is not None:
-            needs = _library.ffi.string(_library().capio_wait_needs())
+            needs = _library.ffi.string(_library.capio_wait_needs())
             if needs:
                 on_self_wait(os.fsdecode(needs).split("\n")[:-1], path)
         rc = call(*args)
@@ -245,7 +257,6 @@ def _waited(call: Callable[..., int], *args: Any, path: Any = None) -> int:
 
 def library_path() -> str:
     """The file of the libcapio in use."""
-    _library()
     return _library.path
 
 
@@ -261,9 +272,9 @@ def open_session(
 ) -> Handle:
     """Attaches to a workflow. Raises PyCAPIOException, or FileNotFoundError and NotADirectoryError
     for capio_dir itself."""
-    lib, ffi = _library(), _library.ffi
+    ffi = _library.ffi
     options = ffi.new("capio_session_options *")
-    lib.capio_session_options_init(options)
+    _library.capio_session_options_init(options)
     keep = {
         name: ffi.new("char[]", os.fsencode(value))
         for name, value in (
@@ -279,41 +290,41 @@ def open_session(
     options.await_server_ms = await_server_ms
     options.flags = flags
     out = ffi.new("capio_session **")
-    rc = lib.capio_session_open(options, out)
+    rc = _library.capio_session_open(options, out)
     if rc < 0:
         raise PyCAPIOException(_sentence(-rc), -rc)
     return out[0]
 
 
 def close_session(session: Handle, wait_ms: int) -> None:
-    _library().capio_session_close(session, wait_ms)
+    _library.capio_session_close(session, wait_ms)
 
 
 def goodbye(session: Handle, bad: bool) -> None:
-    _library().capio_session_goodbye(session, 1 if bad else 0)
+    _library.capio_session_goodbye(session, 1 if bad else 0)
 
 
 def take_back_goodbye(session: Handle) -> None:
-    _library().capio_session_goodbye(session, 2)
+    _library.capio_session_goodbye(session, 2)
 
 
 def goodbye_child(session: Handle, pid: int) -> None:
-    _library().capio_session_goodbye_child(session, pid)
+    _library.capio_session_goodbye_child(session, pid)
 
 
 def fail_abandoned(session: Handle) -> None:
-    _library().capio_session_fail_abandoned(session)
+    _library.capio_session_fail_abandoned(session)
 
 
 def set_flags(session: Handle, on: int, off: int) -> None:
-    _library().capio_session_set_flags(session, on, off)
+    _library.capio_session_set_flags(session, on, off)
 
 
 def add_rules(session: Handle, rules: str) -> None:
     """Adds rules, a JSON list, to the running workflow. Raises PyCAPIOException; its errno is
     EINVAL for rules that are wrong, EBUSY for those that contradict others."""
     text = rules.encode()
-    rc = _library().capio_session_add_rules(session, text, len(text))
+    rc = _library.capio_session_add_rules(session, text, len(text))
     if rc < 0:
         raise PyCAPIOException(_sentence(-rc), -rc)
 
@@ -321,29 +332,29 @@ def add_rules(session: Handle, rules: str) -> None:
 def check_file(path: str, *, capio_dir: str, resolve_prefix: str) -> str:
     """What the engine makes of a CAPIO-CL file: a JSON object, described at capio_cl_check in
     capio.h. Raises PyCAPIOException with the errno of reading the file."""
-    lib, ffi = _library(), _library.ffi
+    ffi = _library.ffi
     options = ffi.new("capio_cl_options *")
-    lib.capio_cl_options_init(options)
+    _library.capio_cl_options_init(options)
     keep = [ffi.new("char[]", os.fsencode(value)) for value in (path, capio_dir, resolve_prefix)]
     options.path, options.capio_dir, options.resolve_prefix = keep
     out = ffi.new("char **")
-    rc = lib.capio_cl_check(options, out)
+    rc = _library.capio_cl_check(options, out)
     if rc < 0:
         raise PyCAPIOException(_sentence(-rc), -rc)
     try:
         text: str = ffi.string(out[0]).decode()
     finally:
-        lib.capio_cl_free(out[0])
+        _library.capio_cl_free(out[0])
     return text
 
 
 def cancel_waits(on: bool) -> None:
-    _library().capio_cancel_waits(1 if on else 0)
+    _library.capio_cancel_waits(1 if on else 0)
 
 
 def session_info(session: Handle, what: int) -> str:
     buffer = _library.ffi.new("char[]", _PATH_BUFFER)
-    rc = _library().capio_session_info(session, what, buffer, _PATH_BUFFER)
+    rc = _library.capio_session_info(session, what, buffer, _PATH_BUFFER)
     if rc < 0:
         raise PyCAPIOException(_sentence(-rc), -rc)
     return os.fsdecode(_library.ffi.unpack(buffer, rc))
@@ -363,7 +374,7 @@ def resolve(
     session: Handle, path: bytes, purpose: int, shown: Any, exempt: Exempt | None = None
 ) -> bytes | None:
     """The backing path of a CAPIO path, or None if the path is not CAPIO's. May wait."""
-    call = _library().capio_resolve
+    call = _library.capio_resolve
     buffer = _path_buffers.take()
     rc = call(session, path, len(path), purpose | _NOWAIT, buffer, _PATH_BUFFER)
     if rc == _EAGAIN:
@@ -387,7 +398,7 @@ def stat(
     if not _STAT_FITS:
         where = resolve(session, path, purpose, shown, exempt)
         return None if where is None else _os_stat(where, follow_symlinks=not purpose & NOFOLLOW)
-    call = _library().capio_stat
+    call = _library.capio_stat
     buffer = _stat_buffers.take()
     rc = call(session, path, len(path), purpose | _NOWAIT, buffer[0])
     if rc == _EAGAIN:
@@ -406,7 +417,7 @@ def mode(
     session: Handle, path: bytes, purpose: int, shown: Any, exempt: Exempt | None = None
 ) -> int | None:
     """st_mode of a CAPIO path, 0 if it cannot be had; None if the path is not CAPIO's. May wait."""
-    call = _library().capio_mode
+    call = _library.capio_mode
     rc: int = call(session, path, len(path), purpose | _NOWAIT)
     if rc == _EAGAIN:
         rc = _patiently(call, session, path, purpose, shown=shown, exempt=exempt)
@@ -465,7 +476,7 @@ _STAT_FITS: Final = _stat_fits()
 def _new_stat_buffer() -> tuple[Any, Any]:
     ffi = _library.ffi
     buffer = ffi.new("capio_stat_t *")
-    _library().capio_stat_init(buffer)
+    _library.capio_stat_init(buffer)
     return buffer, ffi.buffer(buffer)
 
 
@@ -483,7 +494,7 @@ _file_pointers: Final = _Buffers(lambda: _library.ffi.new("capio_file **"))
 
 def is_input(session: Handle, path: bytes) -> bool:
     """Whether another app is declared to write the path, so that a call about it may wait."""
-    return bool(_library().capio_is_input(session, path, len(path)) == 1)
+    return bool(_library.capio_is_input(session, path, len(path)) == 1)
 
 
 def open_file(
@@ -498,17 +509,17 @@ def open_file(
 
     exempt, for opens for reading: as with questions about a path.
     """
-    call = _library().capio_open
+    call = _library.capio_open
     out = _file_pointers.take()
-    if exempt is None:
-        rc = _waited(call, session, path, len(path), flags, mode, out, path=shown)
-    else:
-        rc = call(session, path, len(path), flags | _OPEN_NOWAIT, mode, out)
-        if rc == _EAGAIN:
-            if exempt(shown):
-                where = resolve(session, path, FOR_LOOKUP, shown)
-                return None if where is None else (_open_shown(where, flags, shown), None)
-            rc = _waited(call, session, path, len(path), flags, mode, out, path=shown)
+    asked = flags if exempt is None else flags | _OPEN_NOWAIT
+    rc = call(session, path, len(path), asked, mode, out)
+    if rc == _EAGAIN and exempt is not None:
+        if exempt(shown):
+            where = resolve(session, path, FOR_LOOKUP, shown)
+            return None if where is None else (_open_shown(where, flags, shown), None)
+        rc = call(session, path, len(path), flags, mode, out)
+    if rc == _EINTR:
+        rc = _again(call, (session, path, len(path), flags, mode, out), shown)
     if rc >= 0:
         handle = out[0]
         _file_pointers.give_back(out)
@@ -529,21 +540,21 @@ def _open_shown(path: bytes, flags: int, shown: Any) -> int:
 
 def mkdir(session: Handle, path: bytes, mode: int, shown: Any) -> bool:
     """False if the path is not CAPIO's."""
-    rc = _library().capio_mkdir(session, path, len(path), mode)
+    rc = _library.capio_mkdir(session, path, len(path), mode)
     return _done(rc, shown)
 
 
 def rmdir(session: Handle, path: bytes, shown: Any) -> bool:
-    return _done(_waited(_library().capio_rmdir, session, path, len(path), path=shown), shown)
+    return _done(_waited(_library.capio_rmdir, session, path, len(path), path=shown), shown)
 
 
 def unlink(session: Handle, path: bytes, shown: Any) -> bool:
-    return _done(_waited(_library().capio_unlink, session, path, len(path), path=shown), shown)
+    return _done(_waited(_library.capio_unlink, session, path, len(path), path=shown), shown)
 
 
 def rename(session: Handle, source: bytes, target: bytes, shown: Any, shown2: Any) -> bool:
     rc = _waited(
-        _library().capio_rename, session, source, len(source), target, len(target), path=shown
+        _library.capio_rename, session, source, len(source), target, len(target), path=shown
     )
     if rc in (0, UNMANAGED):
         return rc == 0
@@ -565,19 +576,19 @@ def list_directory(session: Handle, path: str | bytes, shown: Any) -> Iterator[E
     not CAPIO's. May wait."""
     as_bytes = isinstance(path, bytes)
     path = encoded(path)
-    lib, ffi = _library(), _library.ffi
+    ffi = _library.ffi
     out = ffi.new("capio_dir **")
-    rc = _waited(lib.capio_opendir, session, path, len(path), out, path=shown)
+    rc = _waited(_library.capio_opendir, session, path, len(path), out, path=shown)
     if rc == UNMANAGED:
         return None
     if rc < 0:
         raise os_error(rc, shown)
-    return _entries(ffi.gc(out[0], lib.capio_closedir), as_bytes, shown)
+    return _entries(ffi.gc(out[0], _library.capio_closedir), as_bytes, shown)
 
 
 def _entries(directory: Handle, as_bytes: bool, shown: Any) -> Iterator[Entries]:
     unpack = _library.ffi.unpack
-    call = _library().capio_readdir_columns
+    call = _library.capio_readdir_columns
     while True:
         columns = _columns.take()
         names, types, inodes = columns
@@ -606,14 +617,14 @@ def _split(names: bytes, as_bytes: bool) -> list[Any]:
 
 def file_read(handle: Handle, buffer: Any, full: bool, name: Any) -> int:
     """Reads into a writable buffer at the file position. 0 only at the committed end."""
-    lib, ffi = _library(), _library.ffi
+    ffi = _library.ffi
     target = ffi.from_buffer(buffer, require_writable=True)
     size = len(target)
     if size == 0:
         return 0
-    rc: int = lib.capio_read(handle, target, size, -1, READ_FULL if full else 0)
+    rc: int = _library.capio_read(handle, target, size, -1, READ_FULL if full else 0)
     if rc == _EINTR:
-        rc = _waited(lib.capio_read, handle, target, size, -1, READ_FULL if full else 0, path=name)
+        rc = _again(_library.capio_read, (handle, target, size, -1, READ_FULL if full else 0), name)
     if rc < 0:
         raise os_error(rc, name)
     return rc
@@ -624,19 +635,19 @@ def file_write(handle: Handle, data: Any, full: bool = False) -> int:
 
     Returns less than the size of data if that wait is interrupted or fails half-way; full: only if
     it fails."""
-    lib, ffi = _library(), _library.ffi
+    ffi = _library.ffi
     target = ffi.from_buffer(data)
     size = len(target)
-    rc: int = lib.capio_write(handle, target, size, -1)
+    rc: int = _library.capio_write(handle, target, size, -1)
     if rc == size:
         return rc
     if rc == _EINTR:
-        rc = _waited(lib.capio_write, handle, target, size, -1)
+        rc = _again(_library.capio_write, (handle, target, size, -1), None)
     if rc < 0:
         raise os_error(rc)
     done = rc
     while full and done < size:
-        rc = _waited(lib.capio_write, handle, target + done, size - done, -1)
+        rc = _waited(_library.capio_write, handle, target + done, size - done, -1)
         if rc <= 0:
             break  # the next call says why
         done += rc
@@ -644,45 +655,45 @@ def file_write(handle: Handle, data: Any, full: bool = False) -> int:
 
 
 def file_seek(handle: Handle, offset: int, whence: int, name: Any) -> int:
-    rc = _waited(_library().capio_lseek, handle, offset, whence, path=name)
+    rc = _waited(_library.capio_lseek, handle, offset, whence, path=name)
     if rc < 0:
         raise os_error(rc)
     return rc
 
 
 def file_truncate(handle: Handle, size: int) -> None:
-    rc = _library().capio_truncate(handle, size)
+    rc = _library.capio_truncate(handle, size)
     if rc < 0:
         raise os_error(rc)
 
 
 def file_expose(handle: Handle, name: Any) -> int:
-    rc = _waited(_library().capio_expose, handle, path=name)
+    rc = _waited(_library.capio_expose, handle, path=name)
     if rc < 0:
         raise os_error(rc, name)
     return rc
 
 
 def file_wait_commit(handle: Handle, name: Any) -> None:
-    rc = _waited(_library().capio_wait_commit, handle, path=name)
+    rc = _waited(_library.capio_wait_commit, handle, path=name)
     if rc < 0:
         raise os_error(rc, name)
 
 
 def file_publish(handle: Handle) -> None:
     """Tells readers of what was written through the descriptor itself; waits for room in memory."""
-    rc = _waited(_library().capio_publish, handle)
+    rc = _waited(_library.capio_publish, handle)
     if rc < 0:
         raise os_error(rc)
 
 
 def file_status(handle: Handle) -> int:
-    status: int = _library().capio_file_status(handle)
+    status: int = _library.capio_file_status(handle)
     return status
 
 
 def file_close(handle: Handle, how: int, fd_fate: int) -> None:
-    rc = _library().capio_close(handle, how, fd_fate)
+    rc = _library.capio_close(handle, how, fd_fate)
     if rc < 0:
         raise os_error(rc)
 

@@ -16,15 +16,16 @@ from typing import Any, Final
 
 from pycapio import _pycapio
 from pycapio import session as _session
-from pycapio._pycapio import encoded
+from pycapio._pycapio import CLOSE_ABANDONED, CLOSE_COUNT, CLOSE_FAILED, FD_CLOSED, encoded
 from pycapio.session import Session
 
 _open = io.open
 _os_open = os.open
-# Of the class below CapioRaw, as super() gives them, but without its search.
+# What every file needs is found without a search. _close: super().close of CapioRaw.
 _close = io.FileIO.close
-_flush = io.FileIO.flush
-_tell = io.FileIO.tell
+_open_file = _pycapio.open_file
+_file_write = _pycapio.file_write
+_file_close = _pycapio.file_close
 
 # Readers wait less often, and copy no more, with a larger buffer; writers keep Python's size, since
 # theirs is the latency.
@@ -102,11 +103,13 @@ class CapioRaw(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         handle = self._handle
-        if handle is None or not self.writable():
+        if handle is None:
             return super().write(data)
         try:
-            n = _pycapio.file_write(handle, data, self._full)
+            n = _file_write(handle, data, self._full)
         except OSError:
+            if not self.writable():
+                return super().write(data)  # which says that
             self._write_failed = True
             raise
         if self._write_failed:
@@ -123,11 +126,6 @@ class CapioRaw(io.FileIO):
         except (TypeError, OverflowError):  # not an offset: Python's own words for it
             return super().seek(offset, whence)
 
-    def tell(self) -> int:
-        if self._exposed and self._handle is not None:
-            _pycapio.file_publish(self._handle)
-        return _tell(self)
-
     def truncate(self, size: int | None = None, /) -> int:
         if self._handle is None or not self.writable():
             return super().truncate(size)
@@ -139,16 +137,13 @@ class CapioRaw(io.FileIO):
             return super().truncate(size)
         return size
 
-    def flush(self) -> None:
-        _flush(self)
-        if self._exposed and self._handle is not None:
-            _pycapio.file_publish(self._handle)
-
     def fileno(self) -> int:
         """The descriptor. A reader's waits for commit, since the descriptor knows no waiting."""
         if self._handle is None:
             return super().fileno()
         self._exposed = True
+        if type(self) is CapioRaw:
+            self.__class__ = ExposableRaw
         return _pycapio.file_expose(self._handle, self.name)
 
     def isatty(self) -> bool:
@@ -163,11 +158,13 @@ class CapioRaw(io.FileIO):
         # Set by FileIO when the garbage collector calls.
         if self._finalizing:  # type: ignore[attr-defined]
             self._dealloc_warn(self)
-        how = _pycapio.CLOSE_COUNT
+        how = CLOSE_COUNT
         if self._write_failed:
-            how = _pycapio.CLOSE_FAILED
-        elif _left_by_exception(self._handled_at_open) and self.writable():
-            how = _pycapio.CLOSE_ABANDONED
+            how = CLOSE_FAILED
+        else:
+            error = sys.exc_info()[1]
+            if error is not None and self._left_by(error) and self.writable():
+                how = CLOSE_ABANDONED
         try:
             _close(self)
         finally:
@@ -177,7 +174,16 @@ class CapioRaw(io.FileIO):
                     self._twin.close()
             finally:
                 self._session.files.pop(id(self), None)
-                _pycapio.file_close(handle, how, _pycapio.FD_CLOSED)
+                _file_close(handle, how, FD_CLOSED)
+
+    def _left_by(self, error: BaseException) -> bool:
+        """A close on the way out of an exception: the file may lack what was still to come.
+
+        A generator that is closed early (GeneratorExit) is not an error.
+        """
+        return error is not self._handled_at_open and not isinstance(
+            error, (GeneratorExit, StopIteration, StopAsyncIteration)
+        )
 
     @property
     def closefd(self) -> bool:
@@ -199,17 +205,49 @@ class CapioRaw(io.FileIO):
             return like.__reduce_ex__(protocol)
 
 
-def _left_by_exception(handled_at_open: BaseException | None) -> bool:
-    """A close on the way out of an exception: the file may lack what was still to come.
+class ExposableRaw(CapioRaw):
+    """A raw object whose descriptor others may have: what they have written counts from the next
+    call on. Not what every file is from the start, as buffers ask it for these often."""
 
-    A generator that is closed early (GeneratorExit) is not an error.
-    """
-    error = sys.exc_info()[1]
-    return (
-        error is not None
-        and error is not handled_at_open
-        and not isinstance(error, (GeneratorExit, StopIteration, StopAsyncIteration))
-    )
+    def tell(self) -> int:
+        if self._exposed and self._handle is not None:
+            _pycapio.file_publish(self._handle)
+        return super().tell()
+
+    def flush(self) -> None:
+        super().flush()
+        if self._exposed and self._handle is not None:
+            _pycapio.file_publish(self._handle)
+
+
+_CHANGES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+class _NotWatched(Exception):
+    """The path is not CAPIO's."""
+
+
+class _Opener:
+    """What a FileIO opens its path with. Afterwards it has the handle, if there is one."""
+
+    __slots__ = ("_exempt", "_session", "_strict", "handle")
+
+    def __init__(self, session: Session, exempt: _pycapio.Exempt, strict: bool) -> None:
+        """strict: a path that is not CAPIO's is _NotWatched, and not opened."""
+        self._session = session
+        self._exempt = exempt
+        self._strict = strict
+        self.handle: Any = None
+
+    def __call__(self, path: Any, flags: int) -> int:
+        exempt = None if flags & _CHANGES else self._exempt
+        opened = _open_file(self._session.handle, encoded(path), flags, 0o666, path, exempt)
+        if opened is None:
+            if self._strict:
+                raise _NotWatched
+            return _os_open(path, flags, 0o666)
+        fd, self.handle = opened
+        return fd
 
 
 # How "wb" and the like are buffered. Text needs more than that: see the top.
@@ -217,10 +255,6 @@ _BINARY_WRITERS: Final[dict[str, Any]] = {
     **dict.fromkeys(("wb", "ab", "xb", "bw", "ba", "bx"), io.BufferedWriter),
     **dict.fromkeys(("r+b", "rb+", "w+b", "wb+", "a+b", "ab+", "x+b", "xb+"), io.BufferedRandom),
 }
-
-
-class _NotWatched(Exception):
-    """The path is not CAPIO's."""
 
 
 def open_in_session(
@@ -238,50 +272,49 @@ def open_in_session(
 
     exempt: asked before an open for reading waits, as by _pycapio.open_file.
     """
-    handle: Any = None
-    buffered = None
     if buffering == -1 and encoding is errors is newline is None and closefd is True:
-        buffered = _BINARY_WRITERS.get(mode)
+        kind = _BINARY_WRITERS.get(mode)
+        if kind is not None:
+            try:
+                return _open_binary(session, file, mode, kind, exempt)
+            except _NotWatched:
+                pass
+            return _open(file, mode)
+    opener = _Opener(session, exempt, strict=False)
+    try:
+        result = _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
+        if opener.handle is None:
+            return result
+        return _graft(result, opener.handle, mode, buffering, file, session)
+    except BaseException:
+        if opener.handle is not None:
+            # Python has closed the descriptor; nothing was written.
+            _file_close(opener.handle, CLOSE_COUNT, FD_CLOSED)
+        raise
 
-    def opener(path: Any, flags: int) -> int:
-        nonlocal handle
-        reads = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) == 0
-        opened = _pycapio.open_file(
-            session.handle, encoded(file), flags, 0o666, file, exempt if reads else None
-        )
-        if opened is None:
-            if buffered is not None:
-                raise _NotWatched
-            return _os_open(path, flags, 0o666)
-        fd, handle = opened
-        return fd
 
+def _open_binary(
+    session: Session, file: str | bytes, mode: str, kind: Any, exempt: _pycapio.Exempt
+) -> Any:
+    opener = _Opener(session, exempt, True)
     raw = None
     try:
-        if buffered is not None:
-            raw = CapioRaw(file, mode, True, opener)
-            result = buffered(raw, _buffer_size(raw))
-            if handle is not None:
-                raw._watch(handle, session, result)
-            return result
-        result = _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
-        if handle is None:
-            return result
-        return _graft(result, handle, mode, buffering, file, session)
-    except _NotWatched:
-        pass
+        raw = CapioRaw(file, mode, True, opener)
+        result = kind(raw, _buffer_size(raw))
     except BaseException:
         if raw is not None:
             raw.close()
-        if handle is not None:
-            # Python has closed the descriptor; nothing was written.
-            _pycapio.file_close(handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSED)
+        if opener.handle is not None:
+            _file_close(opener.handle, CLOSE_COUNT, FD_CLOSED)
         raise
-    return _open(file, mode)
+    if opener.handle is not None:
+        raw._watch(opener.handle, session, result)
+    return result
 
 
 def _buffer_size(raw: io.FileIO) -> int:
-    return max(raw._blksize, io.DEFAULT_BUFFER_SIZE)  # type: ignore[attr-defined,no-any-return]
+    size: int = raw._blksize  # type: ignore[attr-defined]
+    return size if size > io.DEFAULT_BUFFER_SIZE else io.DEFAULT_BUFFER_SIZE
 
 
 def adopt(file: Any, mode: str, buffering: int) -> Any:

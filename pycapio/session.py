@@ -77,8 +77,8 @@ class Session:
         self.files: dict[int, weakref.ref[Any]] = {}
         self.descriptors: dict[int, OpenDescriptor] = {}
         self._lock = threading.Lock()
-        self._roots: tuple[str, ...] = ()
-        self._byte_roots: tuple[bytes, ...] = ()
+        self.roots: tuple[str, ...] = ()
+        self.byte_roots: tuple[bytes, ...] = ()
         self._rules: set[str] = set()
         self.attach()
 
@@ -102,8 +102,8 @@ class Session:
             self.options = options._replace(capio_dir=capio_dir)
             self._rules = set()  # it may be another run
             self.real_dir = _pycapio.session_info(self.handle, _pycapio.INFO_REALDIR)
-            self._roots = tuple({capio_dir, self.real_dir})
-            self._byte_roots = tuple(os.fsencode(root) for root in self._roots)
+            self.roots = tuple({capio_dir, self.real_dir})
+            self.byte_roots = tuple(os.fsencode(root) for root in self.roots)
         _sessions.add(self)
         if "multiprocessing.util" in sys.modules and _worker_flag():
             _register_worker_goodbye(self)
@@ -129,10 +129,10 @@ class Session:
     def may_manage(self, path: str | bytes) -> bool:
         """False for a path that is certainly outside CAPIO_DIR, without any system call."""
         if isinstance(path, str):
-            if path.startswith(self._roots) or path[:1] != "/":
+            if path.startswith(self.roots) or path[:1] != "/":
                 return True
             return ".." in path or "//" in path or "/./" in path
-        if path.startswith(self._byte_roots) or path[:1] != b"/":
+        if path.startswith(self.byte_roots) or path[:1] != b"/":
             return True
         return b".." in path or b"//" in path or b"/./" in path
 
@@ -275,9 +275,12 @@ def set_entered(sessions: tuple[Session, ...]) -> None:
 
 def session_for(path: str | bytes) -> Session | None:
     """The innermost session whose CAPIO_DIR may hold the path."""
+    text = isinstance(path, str)
     for session in reversed(_entered.get() or _in_use):
-        if session.handle is not None and session.may_manage(path):
-            return session
+        if session.handle is not None:
+            roots: Any = session.roots if text else session.byte_roots
+            if path.startswith(roots) or session.may_manage(path):
+                return session
     return None
 
 

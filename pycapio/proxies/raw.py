@@ -10,7 +10,7 @@ from typing import Any
 from pycapio import _pycapio
 from pycapio import session as _session
 from pycapio._pycapio import encoded
-from pycapio.files import CapioRaw
+from pycapio.files import ExposableRaw
 from pycapio.proxies._dispatch import managed
 
 _FileIO = io.FileIO
@@ -43,7 +43,7 @@ def _may_be_watched(file: Any = None, *args: Any, **kwargs: Any) -> bool:
     return managed(file) is not None or _session.has_descriptors()
 
 
-class FileIO(CapioRaw, metaclass=_FileIOKind):
+class FileIO(ExposableRaw, metaclass=_FileIOKind):
     __doc__ = _FileIO.__doc__
 
     def __init__(

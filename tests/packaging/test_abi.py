@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from build_helpers import ROOT, run
+from pycapio import _pycapio
 from pycapio._build_ffi import HEADER, PACKAGE_DIR, generate, read_cdef
 from pycapio._capio_abi import ffi
 from pycapio._native import library_path
@@ -113,3 +114,22 @@ def test_module_needs_no_built_package(module: str, tmp_path: Path) -> None:
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_the_binding_looks_up_what_it_calls() -> None:
+    source = (PACKAGE_DIR / "_pycapio.py").read_text()
+    assert set(re.findall(r"_library\.(capio_\w+)", source)) == set(_pycapio._FUNCTIONS)
+
+
+def test_the_binding_unpacks_stat_as_it_is_laid_out() -> None:
+    kinds = {"uint64_t": "Q", "int64_t": "q", "double": "d"}
+    _, *fields = ffi.typeof("capio_stat_t").fields
+    assert fields[0][1].offset == _pycapio._STAT_START
+    expanded = re.sub(
+        r"(\d+)(\w)", lambda match: int(match[1]) * match[2], _pycapio._STAT.format.lstrip("@")
+    )
+    assert expanded == "".join(kinds[field.type.cname] for _, field in fields)
+    assert _pycapio._STAT_START + _pycapio._STAT.size == ffi.sizeof("capio_stat_t")
+    times = {"atime": "", "mtime": "", "ctime": ""}
+    for (name, _), expected in zip(fields, _pycapio._STAT_NAMES, strict=True):
+        assert times.get(name, f"st_{name.removesuffix('_s')}") == expected
