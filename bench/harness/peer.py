@@ -1,4 +1,4 @@
-"""PyCAPIO 0.0.2: its virtual environment, its launcher, and what it leaves behind."""
+"""PyCAPIO 0.0.2: its virtual environment."""
 
 from __future__ import annotations
 
@@ -43,9 +43,3 @@ class Peer:
         """It looks for its server on PATH, and knows nothing of our store."""
         kept = {k: v for k, v in env.items() if not k.startswith("CAPIO_")}
         return kept | {"PATH": f"{self.bin}{os.pathsep}{env.get('PATH', os.defpath)}"}
-
-    def launcher(self, capio_dir: Path, workflow: str, app: str, config: Path) -> list[str]:
-        return [
-            *(os.fspath(self.python), "-m", "pycapio", "--capio-dir", os.fspath(capio_dir)),
-            *("--workflow-name", workflow, "--app-name", app, "--capio-cl", os.fspath(config)),
-        ]

@@ -41,7 +41,7 @@ FULL: Final = Sizes(
     work_seconds=1.0,
     directory_files=5_000,
     pings=5_000,
-    peer_seconds=45,
+    peer_seconds=30,
 )
 
 # Whether everything works, not how fast: a second or so for each measure.

@@ -65,7 +65,11 @@ class Place:
             if self.peer is None:
                 raise ValueError("there is no peer")
             env = self.peer.env(env)
-            prefix = self.peer.launcher(self.site.managed, self.site.workflow, app, self.config)
+            prefix = [
+                *(os.fspath(self.peer.python), os.fspath(STEPS_DIR / "under_peer.py")),
+                *(os.fspath(self.site.managed), self.site.workflow, app),
+                os.fspath(self.config),
+            ]
         else:
             prefix = [sys.executable]
         command = [*prefix, os.fspath(STEPS_DIR / script), *map(str, arguments)]
