@@ -618,7 +618,7 @@ def _split(names: bytes, as_bytes: bool) -> list[Any]:
 def file_read(handle: Handle, buffer: Any, full: bool, name: Any) -> int:
     """Reads into a writable buffer at the file position. 0 only at the committed end."""
     ffi = _library.ffi
-    target = ffi.from_buffer(buffer, require_writable=True)
+    target = ffi.from_buffer("char[]", buffer, True)  # by place: by name takes twice the time
     size = len(target)
     if size == 0:
         return 0

@@ -24,6 +24,7 @@ _os_open = os.open
 # What every file needs is found without a search. _close: super().close of CapioRaw.
 _close = io.FileIO.close
 _open_file = _pycapio.open_file
+_file_read = _pycapio.file_read
 _file_write = _pycapio.file_write
 _file_close = _pycapio.file_close
 
@@ -76,28 +77,31 @@ class CapioRaw(io.FileIO):
         self._handle = handle
 
     def readinto(self, buffer: Any, /) -> int:
-        if self._handle is None or not self.readable():
+        handle = self._handle
+        if handle is None or not self.readable():
             return super().readinto(buffer)
         try:
-            return _pycapio.file_read(self._handle, buffer, self._full, self.name)
+            return _file_read(handle, buffer, self._full, self.name)
         except (TypeError, ValueError, BufferError):  # no buffer: Python's own words for it
             return super().readinto(buffer)
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if self._handle is None or not self.readable():
+        handle = self._handle
+        if handle is None or not self.readable():
             return super().read(-1 if size is None else size)
         if size is None or size < 0:
             return self.readall()
         buffer = bytearray(size)
-        n = _pycapio.file_read(self._handle, buffer, self._full, self.name)
-        return bytes(memoryview(buffer)[:n])
+        n = _file_read(handle, buffer, self._full, self.name)
+        return bytes(buffer if n == size else memoryview(buffer)[:n])
 
     def readall(self) -> bytes:
-        if self._handle is None or not self.readable():
+        handle = self._handle
+        if handle is None or not self.readable():
             return super().readall()
         chunks = bytearray()
         buffer = memoryview(bytearray(1 << 20))
-        while n := _pycapio.file_read(self._handle, buffer, False, self.name):
+        while n := _file_read(handle, buffer, False, self.name):
             chunks += buffer[:n]
         return bytes(chunks)
 

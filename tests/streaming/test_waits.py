@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import threading
 
 import pytest
 
@@ -73,6 +74,30 @@ def test_no_message_before_its_time(capio: Workflow) -> None:
     consumer.expect("up")
     capio.run("producer", "open('f', 'w').write('x')\n")
     consumer.expect("x")
+    assert consumer.finish().stderr == ""
+
+
+def test_waits_for_one_piece_after_the_other_are_not_one_long_wait(capio: Workflow) -> None:
+    """Each is much shorter than the limit; together they are longer."""
+    capio.pair(["f"], committed="on_close", mode="no_update")
+    producer = capio.step(
+        "producer",
+        "f = open('f', 'wb', buffering=0)\n"
+        "while line := input(): f.write(line.encode())\n"
+        "f.close()\n",
+    )
+    consumer = capio.step(
+        "consumer",
+        "f = open('f', 'rb', buffering=0)\nwhile b := f.read(1): print(b.decode(), flush=True)\n",
+        env={"CAPIO_WAIT_TIMEOUT": "2"},
+    )
+    for piece in "abcdefghij":
+        producer.send(piece)
+        consumer.expect(piece)
+        # The time itself is what this is about.
+        threading.Event().wait(0.3)
+    producer.send()
+    producer.finish()
     assert consumer.finish().stderr == ""
 
 

@@ -49,7 +49,7 @@ Status AwaitFilled(Session* session, const std::string& relative) {
     }
     if (prospect.outlook == Outlook::kFailed) return Failed(session, prospect);
     if (prospect.outlook != Outlook::kPending) return Status::Ok();
-    CAPIO_RETURN_IF_ERROR(session->SleepForEntries(relative, rule->producers, prepared));
+    CAPIO_RETURN_IF_ERROR(session->SleepForEntries(relative, rule->producers, prepared, 0));
   }
 }
 
@@ -157,7 +157,7 @@ Status Directory::AwaitMore() {
     CAPIO_RETURN_IF_ERROR(Scan(false));
     if (!drained()) return Status::Ok();
   }
-  return session_->SleepForEntries(relative_, rule_->producers, prepared);
+  return session_->SleepForEntries(relative_, rule_->producers, prepared, taken_.size());
 }
 
 Status Directory::AwaitAny() {

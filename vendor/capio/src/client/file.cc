@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "capio/capio.h"
+#include "client/spin.h"
 #include "store/attributes.h"
 #include "store/probe.h"
 #include "store/waits.h"
@@ -445,6 +446,7 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
     ssize_t got = 0;
     off_t position = at;
     if (trouble.ok()) {
+      uint32_t progress = record_->progress.load(std::memory_order_acquire);
       uint32_t gaps = record_->gaps.load(std::memory_order_acquire);
       uint64_t hole_before = record_->hole.load(std::memory_order_acquire);
       got = get(n - done);
@@ -472,10 +474,19 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
         if (!full) return done;
         continue;
       }
-      if (at < 0) position = os().Lseek(fd_.get(), 0, SEEK_CUR);
-      size_t more = full ? n - done : 1;
-      trouble = session_->SleepForBytes(record_, status, static_cast<uint64_t>(position) + more,
-                                        fd_.get());
+      if (hole == kNoHole && SpinUntil(kWaitingBytes, [&] {
+            return record_->progress.load(std::memory_order_acquire) != progress ||
+                   record_->status.load(std::memory_order_acquire) != status;
+          })) {
+        continue;
+      }
+      // With a gap ahead only its end helps, and that is in no size.
+      uint64_t size = kAnyBytes;
+      if (full && n - done > 1) {
+        if (at < 0) position = os().Lseek(fd_.get(), 0, SEEK_CUR);
+        size = static_cast<uint64_t>(position) + n - done;
+      }
+      trouble = session_->SleepForBytes(record_, status, progress, size);
       if (trouble.ok()) continue;
     }
     // Only the end may make a full read short: who gets less takes it for the end. What it got
@@ -521,6 +532,7 @@ Status File::BeforeChange(off_t start, bool extends) {
 }
 
 void File::WakeReaders() {
+  record_->progress.fetch_add(1, std::memory_order_seq_cst);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if ((record_->word.load(std::memory_order_relaxed) & 1) == 0) return;
   // Who sleeps without wanting bytes waits for the commit. Who wants some says so before its last
@@ -528,7 +540,10 @@ void File::WakeReaders() {
   uint64_t want = record_->want.load(std::memory_order_seq_cst);
   if (want == kNobodyWants) return;
   struct stat st = {};
-  if (os().Fstat(fd_.get(), &st) == 0 && static_cast<uint64_t>(st.st_size) < want) return;
+  if (want != kAnyBytes && os().Fstat(fd_.get(), &st) == 0 &&
+      static_cast<uint64_t>(st.st_size) < want) {
+    return;
+  }
   record_->want.store(kNobodyWants, std::memory_order_seq_cst);
   WakeAll(&record_->word);
 }

@@ -82,11 +82,13 @@ class Session {
   Status SleepForPath(const std::string& relative, const Rule& rule, uint32_t prepared);
   // Sleeps until the file is final. Ok: committed.
   Status WaitForCommit(FileRecord* record);
-  // One bounded sleep until a directory that these apps fill has more entries or is complete.
+  // One bounded sleep until a directory that these apps fill has more entries than were taken, or
+  // is complete.
   Status SleepForEntries(const std::string& relative, const std::vector<uint16_t>& apps,
-                         uint32_t prepared);
-  // One bounded sleep until the file has `size` bytes or its status is no longer this.
-  Status SleepForBytes(FileRecord* record, uint64_t status, uint64_t size, int fd);
+                         uint32_t prepared, uint64_t taken);
+  // One bounded sleep until the file has `size` bytes (or kAnyBytes more than when its progress was
+  // this), or its status is no longer this.
+  Status SleepForBytes(FileRecord* record, uint64_t status, uint32_t progress, uint64_t size);
   // Sleeps until `bytes` more of a file may be written to the memory tree; has the server make
   // room. ENOSPC, with what to do, once nobody is left who could make any.
   Status WaitForRoom(const std::string& relative, uint64_t bytes);
@@ -133,9 +135,10 @@ class Session {
   ThreadSlot* TakeThreadSlot();
   void ReturnThreadSlot(ThreadSlot* slot);
   // The common part of every sleep: says who is waited for, sleeps at most the back-off, reports
-  // time-outs. Ok: look again.
+  // time-outs. Ok: look again. stage: what has come so far; to wait for more is another wait, whose
+  // time begins anew.
   Status Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity, const std::string& name,
-               const std::vector<uint32_t>& apps, bool* timed_out);
+               const std::vector<uint32_t>& apps, bool* timed_out, uint64_t stage = 0);
   // Has the server move files to disk. Returns the number of the request.
   uint64_t AskForRoom(uint64_t bytes);
   struct Others {

@@ -7,6 +7,7 @@
 #include "client/deadlock.h"
 #include "client/say.h"
 #include "client/session.h"
+#include "client/spin.h"
 #include "os/environment.h"
 #include "os/paths.h"
 #include "store/waits.h"
@@ -20,6 +21,7 @@ constexpr int64_t kLongestSleepNs = 1'000'000'000;
 // One wait of the calling thread, over all the slices it is cut into.
 struct WaitClock {
   std::string what;
+  uint64_t stage = 0;
   int64_t since = 0;
   int64_t last = 0;
   int64_t sleep = kFirstSleepNs;
@@ -175,13 +177,15 @@ std::string Session::Describe(const std::vector<uint32_t>& apps) const {
 }
 
 Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity,
-                      const std::string& name, const std::vector<uint32_t>& apps, bool* timed_out) {
+                      const std::string& name, const std::vector<uint32_t>& apps, bool* timed_out,
+                      uint64_t stage) {
   WaitClock& clock = wait_clock;
   int64_t now = os().MonotonicNs();
   // The same wait goes on if the caller came straight back after a slice.
-  if (clock.what != name || now - clock.last > 500'000'000) {
+  if (clock.what != name || clock.stage != stage || now - clock.last > 500'000'000) {
     clock = WaitClock();
     clock.what = name;
+    clock.stage = stage;
     clock.since = now;
     clock.next_warning = now + SecondsVariable("CAPIO_WAIT_WARN", 10'000'000'000);
   }
@@ -200,6 +204,12 @@ Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity
     Say("waiting " + std::to_string((now - clock.since) / 1'000'000'000) + " s for " + dir_ + "/" +
         name + " " + what + ": " + Describe(apps));
     clock.next_warning = now + 2 * std::max<int64_t>(now - clock.since, 1'000'000'000);
+  }
+  // For bytes, the reader has looked already.
+  if (activity != kWaitingBytes && clock.rounds == 0 &&
+      SpinUntil(activity, [&] { return word->load(std::memory_order_acquire) != prepared; })) {
+    *timed_out = false;
+    return Status::Ok();
   }
   int64_t sleep = std::min({clock.sleep, clock.next_warning - now, kLongestSleepNs - clock.slice});
   if (limit > 0) sleep = std::min(sleep, limit - (now - clock.since));
@@ -297,10 +307,10 @@ Status Session::SleepForPath(const std::string& relative, const Rule& rule, uint
 }
 
 Status Session::SleepForEntries(const std::string& relative, const std::vector<uint16_t>& apps,
-                                uint32_t prepared) {
+                                uint32_t prepared, uint64_t taken) {
   bool timed_out = false;
   return Sleep(store_->records->PathWord(relative), prepared, kWaitingEntries, relative,
-               {apps.begin(), apps.end()}, &timed_out);
+               {apps.begin(), apps.end()}, &timed_out, taken);
 }
 
 Status Session::Failure(const FileRecord* record) const {
@@ -333,22 +343,20 @@ Status Session::WaitForCommit(FileRecord* record) {
   }
 }
 
-Status Session::SleepForBytes(FileRecord* record, uint64_t status, uint64_t size, int fd) {
+Status Session::SleepForBytes(FileRecord* record, uint64_t status, uint32_t progress,
+                              uint64_t size) {
   uint32_t prepared = PrepareWait(&record->word);
   uint64_t want = record->want.load();
   while (size < want && !record->want.compare_exchange_weak(want, size)) {
   }
-  // Pairs with the writer's fence between write(2) and its look at the waiter bit.
+  // Pairs with the writer's fence between its progress and its look at the waiter bit.
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  struct stat st = {};
-  if (os().Fstat(fd, &st) == 0 && static_cast<uint64_t>(st.st_size) >= size &&
-      record->hole.load() >= size) {
-    return Status::Ok();
-  }
+  if (record->progress.load(std::memory_order_seq_cst) != progress) return Status::Ok();
   if (record->status.load(std::memory_order_seq_cst) != status) return Status::Ok();
   bool timed_out = false;
   CAPIO_RETURN_IF_ERROR(Sleep(&record->word, prepared, kWaitingBytes,
-                              store_->records->NameOf(record), ProvidersOf(record), &timed_out));
+                              store_->records->NameOf(record), ProvidersOf(record), &timed_out,
+                              progress));
   if (timed_out) (void)Evaluate(record, -1);
   return Status::Ok();
 }

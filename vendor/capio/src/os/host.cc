@@ -1,6 +1,7 @@
 #include "os/host.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include "os/os.h"
@@ -19,6 +20,13 @@ std::string BootId() {
   ssize_t n = os().Read(fd.get(), buf, sizeof buf);
   while (n > 0 && buf[n - 1] == '\n') --n;
   return n > 0 ? std::string(buf, static_cast<size_t>(n)) : "";
+}
+
+int Processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  // A set too small for the machine is an error: then there are many.
+  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : CPU_SETSIZE;
 }
 
 }  // namespace capio

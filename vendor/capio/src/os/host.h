@@ -9,6 +9,8 @@ namespace capio {
 std::string HostName();
 // Of the running kernel: differs between machines and after every start; "" where /proc is missing.
 std::string BootId();
+// On which this process may run; at least 1.
+int Processors();
 
 }  // namespace capio
 

@@ -9,6 +9,7 @@
 #define CAPIO_STORE_LAYOUT_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 namespace capio {
@@ -67,6 +68,7 @@ enum ThreadActivity : uint32_t {
   kNamingTree = 7,  // the same for a directory: nobody moves any file
   kWaitingEntries = 8
 };
+constexpr size_t kThreadActivities = kWaitingEntries + 1;
 constexpr bool IsWait(uint32_t activity) {
   return (activity >= kWaitingPath && activity <= kWaitingRoom) || activity == kWaitingEntries;
 }
@@ -145,6 +147,7 @@ enum FailureKind : uint32_t {
 };
 constexpr uint64_t kNoHole = ~uint64_t{0};
 constexpr uint64_t kNobodyWants = ~uint64_t{0};
+constexpr uint64_t kAnyBytes = 0;
 
 struct FileRecord {
   std::atomic<uint64_t> next;  // in its bucket; written before the record is linked
@@ -153,7 +156,7 @@ struct FileRecord {
   std::atomic<uint64_t> persisted;  // generation + 1 last written back to CAPIO_DIR; 0: none
   std::atomic<uint64_t> hole;       // first byte below the size that nobody has written yet
   std::atomic<uint64_t> hole_end;
-  std::atomic<uint64_t> want;     // lowest size that some reader waits for
+  std::atomic<uint64_t> want;     // lowest size that some reader waits for, or kAnyBytes
   std::atomic<uint64_t> cells;    // chain of Cell by next_in_file
   std::atomic<uint64_t> name;     // NameBlock: relative path when last created or renamed
   std::atomic<uint64_t> failure;  // FailureKind << 48 | app << 32 | pid
@@ -162,7 +165,9 @@ struct FileRecord {
   std::atomic<uint32_t> rule;  // CommitRule | FireRule << 8 | declared << 16
   std::atomic<uint32_t> close_count;
   std::atomic<uint32_t> gaps;  // raised with every new hole
-  uint32_t reserved;
+  // Raised after whatever may be news to readers, and before it is looked whether some wait. It
+  // says that another look is worth it; the size says what is there.
+  std::atomic<uint32_t> progress;
   std::atomic<uint64_t> age;  // grows from file to file as they are made
   // Of an inode that a file was moved to: the file's record, which goes by both identities; this
   // entry then holds nothing else. 0: it is the record.
