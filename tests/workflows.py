@@ -229,6 +229,7 @@ class Workflow:
         self.name = f"wf-{uuid.uuid4().hex[:12]}"
         self.config_file: Path | None = None
         self.leaves_server = False
+        self.prefix: list[str] = []  # what starts every command of its steps
         self._scripts = tmp_path / "scripts"
         self._scripts.mkdir()
         self._steps: list[Step] = []
@@ -325,7 +326,8 @@ class Workflow:
         pass_fds: Sequence[int] = (),
     ) -> Step:
         environment = {**self.env, **(env or {})}
-        step = Step(command, cwd=self.dir, env=environment, pass_fds=pass_fds)
+        whole = [*self.prefix, *command]
+        step = Step(whole, cwd=self.dir, env=environment, pass_fds=pass_fds)
         self._steps.append(step)
         return step
 
