@@ -48,6 +48,7 @@ Session::Others Session::WhoMayMakeRoom(const std::string& relative) {
 }
 
 Status Session::NoRoom(const std::string& relative, Layer layer) {
+  EndWait();
   std::string path = dir_ + "/" + relative;
   if (layer != Layer::kTree) {
     return Status::Error(ENOSPC, "the file system of CAPIO_DIR has no room left for " + path +
@@ -78,7 +79,10 @@ Status Session::WaitForRoom(const std::string& relative, uint64_t bytes) {
   for (;;) {
     uint32_t prepared = PrepareWait(&header.room_word);
     Room room = room_->Look();
-    if (room.spare >= bytes) return Status::Ok();
+    if (room.spare >= bytes) {
+      EndWait();
+      return Status::Ok();
+    }
     uint32_t news = header.room_news.load();
     bool answered = asked != 0 && header.room_done.load(std::memory_order_acquire) >= asked;
     bool futile = answered && news == news_seen &&

@@ -200,6 +200,8 @@ class Activity {
 const std::string& LastWaitNeeds();
 // How long the calling thread has been waiting for the file of this name, in ns; 0: it has not.
 int64_t WaitedFor(const std::string& relative);
+// The wait has had its end: the next one for the same file is another.
+void EndWait();
 
 }  // namespace capio
 

@@ -42,6 +42,8 @@ int64_t WaitedFor(const std::string& relative) {
   return wait_clock.what == relative ? os().MonotonicNs() - wait_clock.since : 0;
 }
 
+void EndWait() { wait_clock.what.clear(); }
+
 // ---- thread slots
 // -----------------------------------------------------------------------------------
 

@@ -84,7 +84,8 @@ Status FsTree::Make() {
 
 bool FsTree::Leftover() const {
   struct stat st = {};
-  return os().FstatAt(real_, path().c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
+  return os().FstatAt(real_, path().c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 ||
+         os().FstatAt(real_, (base_ + "/scratch").c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 Status FsTree::SetAside(std::string* to) {
@@ -102,6 +103,8 @@ Status FsTree::SetAside(std::string* to) {
 }
 
 void FsTree::Remove() {
+  // At once out of sight: who is killed over it must not leave what looks like an earlier run's.
+  (void)os().RenameAt(real_, path().c_str(), real_, (base_ + "/scratch/removed").c_str());
   for (const char* part : {"/tree", "/scratch"}) {
     (void)RemoveTree(real_, (base_ + part).c_str());
   }
