@@ -42,10 +42,10 @@ void RoomGate::Charge(int64_t bytes) {
   } while (!header_->tree_bytes.compare_exchange_weak(taken, then, std::memory_order_relaxed));
 }
 
-Room RoomGate::Look() {
+Room RoomGate::Look(bool exact) {
   // Before the look: what others find out after it makes us look again.
   epoch_.store(header_->room_epoch.load(std::memory_order_acquire), std::memory_order_relaxed);
-  Room room = reader_.Read();
+  Room room = reader_.Read(exact);
   uint64_t allowance = std::min(room.spare / kAllowanceShare, kLargestAllowance);
   int64_t unused = allowance_.exchange(static_cast<int64_t>(allowance), std::memory_order_relaxed);
   Charge(static_cast<int64_t>(allowance) - unused);

@@ -18,8 +18,8 @@ class RoomGate {
   // How many of n bytes may be written to the memory tree now. Less than n only if there is no
   // more room before the reserve; 0 if there is less than a page.
   uint64_t Take(uint64_t n);
-  // Looks how much there is, whatever the allowance.
-  Room Look();
+  // Looks how much there is, whatever the allowance. exact: see RoomReader::Read.
+  Room Look(bool exact = false);
   // The level as it was seen less than a second ago.
   RoomLevel Level();
   // The kernel has refused a write: what the allowance says does not hold.

@@ -3,14 +3,15 @@
 
 #include <algorithm>
 
+#include "client/deadlock.h"
 #include "client/session.h"
 #include "store/waits.h"
 
 namespace capio {
 namespace {
 
-// How long processes that write nothing are trusted to let go of files, or to end.
-constexpr int64_t kReadersMayNs = 60'000'000'000;
+// How long those who write nothing are trusted to let go of files, or to end.
+constexpr int64_t kPatienceNs = 60'000'000'000;
 
 }  // namespace
 
@@ -38,11 +39,18 @@ Session::Others Session::WhoMayMakeRoom(const std::string& relative) {
     if (!here && std::find(others.apps.begin(), others.apps.end(), app) == others.apps.end()) {
       others.apps.push_back(app);
     }
+    bool* writes = here ? &others.here : &others.writing;
     store_->records->ForEachCellOf(&client, [&](const Cell* cell) {
       uint64_t word = cell->word.load(std::memory_order_acquire);
-      if (others.writing || OpensOf(word) <= ClosesOf(word)) return;
-      others.writing = store_->records->NameOf(store_->records->At(cell->record)) != relative;
+      if (*writes || OpensOf(word) <= ClosesOf(word)) return;
+      *writes = store_->records->NameOf(store_->records->At(cell->record)) != relative;
     });
+  }
+  if (others.here) {
+    // It may be this thread's own, or one that waits, too.
+    Activity shown(this, kWaitingRoom, relative);
+    CountBusyThreads(store_.get(), slot_);
+    others.here = header.clients[slot_].busy.load() > 0;
   }
   return others;
 }
@@ -78,7 +86,7 @@ Status Session::WaitForRoom(const std::string& relative, uint64_t bytes) {
   bool timed_out = false;
   for (;;) {
     uint32_t prepared = PrepareWait(&header.room_word);
-    Room room = room_->Look();
+    Room room = room_->Look(timed_out);
     if (room.spare >= bytes) {
       EndWait();
       return Status::Ok();
@@ -89,8 +97,13 @@ Status Session::WaitForRoom(const std::string& relative, uint64_t bytes) {
                   header.room_futile.load(std::memory_order_acquire) >= asked;
     Others others = WhoMayMakeRoom(relative);
     if (futile && !others.writing) {
-      // Who only reads may still let go of a file, or end.
-      if (others.apps.empty() || WaitedFor(relative) >= kReadersMayNs) return NoRoom(relative);
+      // Who only reads may still let go of a file, or end; and so may a thread that does something
+      // else. Not for ever.
+      bool nobody = others.apps.empty() && !others.here;
+      if (nobody || WaitedFor(relative) >= kPatienceNs) {
+        if (room_->Look(true).spare < bytes) return NoRoom(relative);
+        continue;
+      }
     }
     if (asked == 0 || news != news_seen || (answered && !futile) || timed_out) {
       news_seen = news;

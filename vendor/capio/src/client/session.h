@@ -142,11 +142,11 @@ class Session {
   // Has the server move files to disk. Returns the number of the request.
   uint64_t AskForRoom(uint64_t bytes);
   struct Others {
-    std::vector<uint32_t> apps;
-    bool writing = false;
+    std::vector<uint32_t> apps;  // of processes that live
+    bool writing = false;        // one of them has another file open, which it may yet close
+    bool here = false;           // so has another thread of this process
   };
-  // Who else may make room: processes that live, and whether one has another file open for
-  // writing, which can be moved once it is closed.
+  // Who else may make room for a file.
   Others WhoMayMakeRoom(const std::string& relative);
   // Notes what has come to be in the log of the directory it is in, if that is declared.
   void NoteEntry(const std::string& relative);

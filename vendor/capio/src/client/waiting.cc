@@ -191,20 +191,24 @@ Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity
     clock.since = now;
     clock.next_warning = now + SecondsVariable("CAPIO_WAIT_WARN", 10'000'000'000);
   }
+  auto because = [&] {
+    if (activity != kWaitingRoom) return Describe(apps);
+    return room_->Look().Describe() + (apps.empty() ? "" : "; " + Describe(apps));
+  };
   int64_t limit = SecondsVariable("CAPIO_WAIT_TIMEOUT", 0);
   if (limit > 0 && now - clock.since >= limit) {
     clock.what.clear();
     return Status::Error(ETIMEDOUT, "waited " + std::to_string(limit / 1'000'000'000) +
-                                        " s (CAPIO_WAIT_TIMEOUT): " + Describe(apps));
+                                        " s (CAPIO_WAIT_TIMEOUT): " + because());
   }
   if (now >= clock.next_warning) {
     const char* what = activity == kWaitingPath      ? "to exist"
                        : activity == kWaitingCommit  ? "to be complete"
                        : activity == kWaitingEntries ? "to have more entries"
-                       : activity == kWaitingRoom    ? "to get room in memory to grow"
+                       : activity == kWaitingRoom    ? "to have room to grow in memory"
                                                      : "to have more bytes";
     Say("waiting " + std::to_string((now - clock.since) / 1'000'000'000) + " s for " + dir_ + "/" +
-        name + " " + what + ": " + Describe(apps));
+        name + " " + what + ": " + because());
     clock.next_warning = now + 2 * std::max<int64_t>(now - clock.since, 1'000'000'000);
   }
   // For bytes, the reader has looked already.

@@ -153,7 +153,7 @@ RoomReader::RoomReader(int tree, int real, Header* header)
   if (in_memory_) cgroups_ = MemoryCgroups::OfThisProcess();
 }
 
-Room RoomReader::Read() const {
+Room RoomReader::Read(bool exact) const {
   Room room;
   struct statfs fs = {};
   // A file system that CAPIO_DIR shares has no more room for what would be moved there.
@@ -167,21 +167,22 @@ Room RoomReader::Read() const {
     if (room.spare < before) room.cgroup = limit.directory;
   }
   if (uint64_t limit = header_->memory_limit.load(std::memory_order_relaxed); limit != 0) {
-    uint64_t taken = TreeBytes(limit);
+    uint64_t taken = TreeBytes(limit, exact);
     room.Add(RoomBound::kSetting, limit, limit - std::min(limit, taken));
   }
   return room;
 }
 
 // What the store takes: counted at times, and in between what writers have been given since.
-uint64_t RoomReader::TreeBytes(uint64_t limit) const {
+uint64_t RoomReader::TreeBytes(uint64_t limit, bool exact) const {
   int64_t now = os().MonotonicNs();
-  int64_t pause = std::max(kShortestPauseNs,
-                           kCountingShare * header_->counting_ns.load(std::memory_order_relaxed));
+  int64_t cost = header_->counting_ns.load(std::memory_order_relaxed);
+  int64_t pause = std::max(kShortestPauseNs, kCountingShare * cost);
   uint64_t taken = header_->tree_bytes.load(std::memory_order_relaxed);
-  bool due = now - header_->counted_ns.load(std::memory_order_relaxed) >= pause;
-  // Far from the limit an estimate will do.
-  if (!due || taken < limit / 2) return taken;
+  // Far from the limit less care will do.
+  if (taken < limit / 2) pause *= 10;
+  int64_t counted_ns = header_->counted_ns.load(std::memory_order_relaxed);
+  if (!exact && counted_ns != 0 && now - counted_ns < pause) return taken;
   uint64_t counted = BytesBelow(tree_, ".") + header_->grown.load(std::memory_order_relaxed);
   // Others go on writing while it is counted.
   uint64_t since = header_->tree_bytes.load(std::memory_order_relaxed);

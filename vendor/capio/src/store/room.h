@@ -53,12 +53,14 @@ class RoomReader {
  public:
   // Descriptors of the memory tree and of CAPIO_DIR stay the caller's.
   RoomReader(int tree, int real, Header* header);
-  [[nodiscard]] Room Read() const;
+  // exact: whatever it costs; else what was counted a while ago, and what writers have said since,
+  // stands for what the tree takes.
+  [[nodiscard]] Room Read(bool exact = false) const;
   // Moving files to CAPIO_DIR makes room: it does not lie in memory, too.
   [[nodiscard]] bool CanMove() const { return can_move_; }
 
  private:
-  [[nodiscard]] uint64_t TreeBytes(uint64_t limit) const;
+  [[nodiscard]] uint64_t TreeBytes(uint64_t limit, bool exact) const;
 
   int tree_;
   Header* header_;
