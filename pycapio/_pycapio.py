@@ -35,6 +35,7 @@ FOR_EXISTENCE: Final = 1
 FOR_CONTENT: Final = 2
 FOR_CHANGE: Final = 3
 FOR_CREATE: Final = 4
+FOR_ENTRY: Final = 5
 NOFOLLOW: Final = 256
 _NOWAIT: Final = 512
 _PURPOSE: Final = 255  # the purpose without those flags
@@ -169,6 +170,7 @@ _FUNCTIONS: Final = (
     "capio_file_status",
     "capio_is_input",
     "capio_last_error",
+    "capio_link",
     "capio_lseek",
     "capio_mkdir",
     "capio_mode",
@@ -191,8 +193,10 @@ _FUNCTIONS: Final = (
     "capio_session_set_flags",
     "capio_stat",
     "capio_stat_init",
+    "capio_symlink",
     "capio_truncate",
     "capio_unlink",
+    "capio_user_path",
     "capio_wait_commit",
     "capio_wait_needs",
     "capio_write",
@@ -492,6 +496,16 @@ _columns: Final = _Buffers(
 _file_pointers: Final = _Buffers(lambda: _library.ffi.new("capio_file **"))
 
 
+def user_path(session: Handle, path: bytes) -> bytes | None:
+    """The path in CAPIO_DIR of what the kernel calls by an absolute name; None if it is neither in
+    the store nor in CAPIO_DIR."""
+    buffer = _path_buffers.take()
+    rc = _library.capio_user_path(session, path, len(path), buffer, _PATH_BUFFER)
+    unpacked: bytes | None = None if rc < 0 else _library.ffi.unpack(buffer, rc)
+    _path_buffers.give_back(buffer)
+    return unpacked
+
+
 def is_input(session: Handle, path: bytes) -> bool:
     """Whether another app is declared to write the path, so that a call about it may wait."""
     return bool(_library.capio_is_input(session, path, len(path)) == 1)
@@ -556,15 +570,30 @@ def rename(session: Handle, source: bytes, target: bytes, shown: Any, shown2: An
     rc = _waited(
         _library.capio_rename, session, source, len(source), target, len(target), path=shown
     )
+    return _done(rc, shown, shown2)
+
+
+def link(
+    session: Handle, source: bytes, target: bytes, follow: bool, shown: Any, shown2: Any
+) -> bool:
+    """False if neither path is CAPIO's."""
+    flags = 0 if follow else NOFOLLOW
+    rc = _waited(
+        _library.capio_link, session, source, len(source), target, len(target), flags, path=shown
+    )
+    return _done(rc, shown, shown2)
+
+
+def symlink(session: Handle, content: bytes, path: bytes, shown: Any, shown2: Any) -> bool:
+    """False if the path is not CAPIO's."""
+    rc = _library.capio_symlink(session, content, len(content), path, len(path))
+    return _done(rc, shown, shown2)
+
+
+def _done(rc: int, shown: Any, shown2: Any = None) -> bool:
     if rc in (0, UNMANAGED):
         return rc == 0
     raise os_error(rc, shown, shown2)
-
-
-def _done(rc: int, shown: Any) -> bool:
-    if rc in (0, UNMANAGED):
-        return rc == 0
-    raise os_error(rc, shown)
 
 
 # Names, DT_* and inode numbers of some entries of a directory.

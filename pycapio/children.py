@@ -24,7 +24,7 @@ SITE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")
 _GATED_MODULES: Final = ("builtins", "genericpath", "io", "os", "posixpath", "_posixsubprocess")
 # Functions that come to a CAPIO file only by a descriptor or a directory that another one gave.
 _NEED_NO_GATE: Final = frozenset(
-    "_exit abort copy_file_range fork forkpty getcwd getcwdb kill killpg splice wait wait3".split()
+    "_exit abort copy_file_range fork forkpty kill killpg splice wait wait3".split()
 )
 _DESCRIPTOR_FIRST: Final = ("fd", "pid", "out_fd", "in_fd", "idtype", "fd_low")
 
@@ -50,6 +50,7 @@ def export(session: Session, gates: Iterable[str]) -> None:
             b"CAPIO_DIR": os.fsencode(session.options.capio_dir),
             b"CAPIO_CHILDREN": options.encode(),
             b"CAPIO_CHILDREN_GATES": " ".join(gates).encode(),
+            b"CAPIO_CHILDREN_TREE": os.fsencode(session.tree_dir),
         }
     )
     _python_path = os.environb.get(b"PYTHONPATH")

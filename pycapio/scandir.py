@@ -42,6 +42,7 @@ class _Listing(NamedTuple):
 
     session: Session
     prefix: Any  # the path of an entry without its name
+    where: Any  # the same, to ask by: a descriptor's entries are called by their names alone
 
 
 class DirEntry(Generic[AnyStr], metaclass=_DirEntryKind):
@@ -92,12 +93,12 @@ class DirEntry(Generic[AnyStr], metaclass=_DirEntryKind):
         return result
 
     def _ask(self, purpose: int, follow: bool) -> os.stat_result:
-        path = self.path
+        path = self._listing.where + self._name
         result = _pycapio.stat(
             self._listing.session.handle,
             encoded(path),
             purpose if follow else purpose | NOFOLLOW,
-            path,
+            self.path,
         )
         return _os_stat(path, follow_symlinks=follow) if result is None else result
 
@@ -144,9 +145,13 @@ class _Batches:
     """The entries of a directory as iterators over some of them at a time, each of which does
     without Python code until it makes an entry."""
 
-    def __init__(self, session: Session, path: Any, entries: Iterator[_pycapio.Entries]) -> None:
-        slash: Any = "/" if isinstance(path, str) else b"/"
-        self._listing = _Listing(session, path if path.endswith(slash) else path + slash)
+    def __init__(
+        self, session: Session, path: Any, where: Any, entries: Iterator[_pycapio.Entries]
+    ) -> None:
+        """path: what scandir was given; where: the directory's path."""
+        slash: Any = "/" if isinstance(where, str) else b"/"
+        prefix = where if where.endswith(slash) else where + slash
+        self._listing = _Listing(session, "" if isinstance(path, int) else prefix, prefix)
         self._source = entries
         self._names: list[Any] = []
         self.open = True
@@ -189,7 +194,7 @@ class PyCapioScandirWrapper(chain[Any]):
     _batches: _Batches | _Original
 
     def __new__(cls, path: str | bytes | os.PathLike[Any] = ".") -> PyCapioScandirWrapper:
-        return _iterator(cls, path) or cls._over(_Original(_os_scandir(path)))
+        return _iterator(cls, path, os.fspath(path)) or cls._over(_Original(_os_scandir(path)))
 
     @classmethod
     def _over(cls, batches: _Batches | _Original) -> PyCapioScandirWrapper:
@@ -230,24 +235,24 @@ class _Iterator(PyCapioScandirWrapper):
 
 
 def _iterator(
-    kind: type[PyCapioScandirWrapper], path: str | bytes | os.PathLike[Any]
+    kind: type[PyCapioScandirWrapper], path: str | bytes | os.PathLike[Any] | int, where: Any
 ) -> PyCapioScandirWrapper | None:
-    name = os.fspath(path)
-    session = session_for(name)
+    session = session_for(where)
     if session is None:
         return None
-    entries = _pycapio.list_directory(session.handle, name, name)
-    return None if entries is None else kind._over(_Batches(session, name, entries))
+    shown = path if isinstance(path, int) else where
+    entries = _pycapio.list_directory(session.handle, where, shown)
+    return None if entries is None else kind._over(_Batches(session, path, where, entries))
 
 
-def iterate(path: str | bytes | os.PathLike[Any]) -> Any:
-    """os.scandir of a path that may be CAPIO's."""
-    return _iterator(_Iterator, path) or _os_scandir(path)
+def iterate(path: str | bytes | os.PathLike[Any] | int, where: str | bytes) -> Any:
+    """os.scandir of a path that may be CAPIO's, or of a descriptor; where: what it stands for."""
+    return _iterator(_Iterator, path, where) or _os_scandir(path)
 
 
-def list_names(session: Session, path: str | bytes) -> list[Any] | None:
+def list_names(session: Session, path: str | bytes, shown: Any) -> list[Any] | None:
     """os.listdir of a CAPIO directory; None if the path is not CAPIO's."""
-    entries = _pycapio.list_directory(session.handle, path, path)
+    entries = _pycapio.list_directory(session.handle, path, shown)
     if entries is None:
         return None
     names: list[Any] = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import errno
 import os
+import posixpath
+import stat as _stat
 import sys
 import threading
 import weakref
@@ -20,6 +22,12 @@ from pycapio._pycapio import (
     PyCAPIOException,
     encoded,
 )
+
+_chdir = os.chdir
+_chmod = os.chmod
+_getcwdb = os.getcwdb
+_mkdir = os.mkdir
+_os_stat = os.stat
 
 _O_ACCMODE: Final = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 
@@ -104,6 +112,7 @@ class Session:
             self.real_dir = _pycapio.session_info(self.handle, _pycapio.INFO_REALDIR)
             self.roots = tuple({capio_dir, self.real_dir})
             self.byte_roots = tuple(os.fsencode(root) for root in self.roots)
+            self.tree_dir = _pycapio.session_info(self.handle, _pycapio.INFO_TREE)
         _sessions.add(self)
         if "multiprocessing.util" in sys.modules and _worker_flag():
             _register_worker_goodbye(self)
@@ -210,13 +219,60 @@ class Session:
         _pycapio.close_session(handle, int(wait_seconds * 1000))
 
     def resolve(
-        self, path: str | bytes, purpose: int, exempt: _pycapio.Exempt | None = None
+        self,
+        path: str | bytes,
+        purpose: int,
+        exempt: _pycapio.Exempt | None = None,
+        shown: Any = None,
     ) -> Any:
-        """The backing path (of path's type), or None if the path is not CAPIO's."""
-        backing = _pycapio.resolve(self.handle, encoded(path), purpose, path, exempt)
+        """The backing path (of path's type), or None if the path is not CAPIO's. shown: the path in
+        errors, if that is another one."""
+        if shown is None:
+            shown = path
+        backing = _pycapio.resolve(self.handle, encoded(path), purpose, shown, exempt)
         if backing is None:
             return None
         return backing if isinstance(path, bytes) else os.fsdecode(backing)
+
+    def user_path(self, name: str) -> str | None:
+        """The path in CAPIO_DIR, resolved, of what the kernel calls by an absolute name; None if it
+        is neither in the store nor in CAPIO_DIR."""
+        if not name.startswith((self.tree_dir, self.real_dir)):
+            return None
+        found = _pycapio.user_path(self.handle, os.fsencode(name))
+        return None if found is None else os.fsdecode(found)
+
+    def leave_store(self) -> None:
+        """If the current directory is one of the store's, which may vanish: enters the one of that
+        name in CAPIO_DIR itself, made if need be, so that the path stays what it was."""
+        try:
+            inside = os.fsdecode(_getcwdb())
+        except OSError:
+            return
+        path = self.user_path(inside) if self.handle is not None else None
+        if path is None or path == inside:
+            return
+        try:
+            _make_directories(path, inside)
+            _chdir(path)
+        except OSError as error:
+            print(
+                f"pycapio: warning: the current directory {path} exists only in the store, and "
+                f"cannot be made: {error.strerror}; it is {self.real_dir} now",
+                file=sys.stderr,
+            )
+            _chdir(self.real_dir)
+
+
+def _make_directories(path: str, model: str) -> None:
+    """Makes a directory and those above it with the modes of another one and those above that."""
+    try:
+        if _stat.S_ISDIR(_os_stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        _make_directories(posixpath.dirname(path), posixpath.dirname(model))
+    _mkdir(path)
+    _chmod(path, _stat.S_IMODE(_os_stat(model).st_mode))
 
 
 def _worker_flag() -> int:
@@ -300,6 +356,7 @@ def stop_using(session: Session) -> None:
         session.users -= 1
         if session.users == 0:
             _in_use.remove(session)
+            session.leave_store()
             for other in _in_use:
                 if other.workflow_name == session.workflow_name:
                     _end_if_idle(session)
@@ -440,6 +497,7 @@ def pycapio_teardown(teardown_server: bool = False) -> None:
         if session in _in_use:
             session.users = 0
             _in_use.remove(session)
+        session.leave_store()
     session.close(wait_seconds=10 if teardown_server else 0)
 
 
@@ -468,18 +526,19 @@ def pycapio_open(path: str | bytes | os.PathLike[Any], flags: int, mode: int = 0
     """
     if flags & os.O_CREAT and flags & _O_ACCMODE == os.O_RDONLY:
         flags |= os.O_RDWR
-    opened = open_descriptor(_default_session(), path, flags, mode or 0o666)
+    name = os.fspath(path)
+    opened = open_descriptor(_default_session(), name, flags, mode or 0o666, name)
     if opened is None:
         raise ValueError(f"{os.fspath(path)!r} is not inside CAPIO_DIR")
     return opened
 
 
 def open_descriptor(
-    session: Session, path: str | bytes | os.PathLike[Any], flags: int, mode: int
+    session: Session, name: str | bytes, flags: int, mode: int, shown: Any
 ) -> int | None:
-    """os.open for a CAPIO path; None if it is not one. The session remembers the handle."""
-    name = os.fspath(path)
-    opened = _pycapio.open_file(session.handle, os.fsencode(name), flags, mode, name)
+    """os.open for a CAPIO path; None if it is not one. The session remembers the handle.
+    shown: the path in errors."""
+    opened = _pycapio.open_file(session.handle, os.fsencode(name), flags, mode, shown)
     if opened is None:
         return None
     fd, handle = opened

@@ -33,6 +33,9 @@ _PROGRAMS = {
     "system": (0,),
 }
 
+# Calls that concern CAPIO if the process was started in a directory of the store.
+_WHERE_AM_I = ("getcwd", "getcwdb")
+
 _CLOSED, _READY, _OPEN = range(3)
 _getcwd = os.getcwd
 _fspath = os.fspath
@@ -44,6 +47,7 @@ class _State:
     def __init__(self) -> None:
         self.phase = _CLOSED
         self.roots: tuple[str, ...] = ()
+        self.tree = ""  # the store's directory that stands for CAPIO_DIR
         self.lock = RLock()
         self.opener = 0  # the thread that is opening the gates
 
@@ -82,6 +86,8 @@ class Gate:
         return self.name  # found in its module, as the original is
 
     def _concerns(self, args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> bool:
+        if self.name in _WHERE_AM_I:
+            return _in_store()
         if self.arguments:
             return _in_capio_dir(".") or any(
                 _names_capio_dir(args[index]) for index in self.arguments if index < len(args)
@@ -109,6 +115,8 @@ def _in_capio_dir(path: "Any") -> bool:
         path = _fspath(path)
     text = path if isinstance(path, str) else _fsdecode(path)
     if text[:1] != "/":
+        if _in_store():
+            return True
         try:
             text = _getcwd() + "/" + text
         except OSError:
@@ -117,6 +125,13 @@ def _in_capio_dir(path: "Any") -> bool:
         return False
     text = _normpath(text)
     return any(text == root or text.startswith(root + "/") for root in _state.roots)
+
+
+def _in_store() -> bool:
+    try:
+        return bool(_state.tree) and (_getcwd() + "/").startswith(_state.tree + "/")
+    except OSError:
+        return False
 
 
 def _names_capio_dir(argument: "Any") -> bool:
@@ -138,6 +153,7 @@ def install() -> None:
         return
     directory = os.path.abspath(os.environ["CAPIO_DIR"])
     _state.roots = tuple({directory, os.path.realpath(directory)})
+    _state.tree = os.environ.get("CAPIO_CHILDREN_TREE", "")
     _put(names.split())
     if command.startswith("from multiprocessing.forkserver import"):
         os.register_at_fork(after_in_child=_make_ready)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pycapio._pycapio import FOR_LOOKUP, NOFOLLOW
+from pycapio.proxies import places
 from pycapio.session import Session, session_for
 
 # Sources, modules and tracebacks never wait (S3): a step's script may lie in CAPIO_DIR under "*".
@@ -36,11 +37,10 @@ def never_waits(path: Any) -> bool:
     return frame.f_globals.get("__name__") in _SOURCE_READERS
 
 
-def managed(path: Any, dir_fd: int | None = None) -> tuple[Session, Any] | None:
-    """The session that may have the path and the path as str or bytes; None for what is not ours,
-    and for what cannot be a path: the original says what is wrong with that."""
-    if dir_fd is not None:
-        return None
+def managed(path: Any, dir_fd: Any = None) -> tuple[Session, Any] | None:
+    """The session that may have the path, and the path as str or bytes: with a dir_fd, which is
+    not needed any more, an absolute one. None for what is not ours, and for what cannot be a path:
+    the original says what is wrong with that."""
     name = path
     if not isinstance(name, (str, bytes)):
         if isinstance(path, int):
@@ -51,6 +51,10 @@ def managed(path: Any, dir_fd: int | None = None) -> tuple[Session, Any] | None:
             return None
     if not name:
         return None
+    if dir_fd is not None:
+        name = places.below(dir_fd, name)
+        if name is None:
+            return None
     session = session_for(name)
     if session is None:
         return None
@@ -59,13 +63,23 @@ def managed(path: Any, dir_fd: int | None = None) -> tuple[Session, Any] | None:
     return session, name
 
 
-def backing(path: Any, purpose: int, dir_fd: int | None = None) -> Any:
-    """The backing path of a CAPIO path; None if the call is the original's business. May wait."""
+def managed_directory(path: Any) -> tuple[Session, Any] | None:
+    """The same for a directory to be listed, which may be given by a descriptor."""
+    if not isinstance(path, int):
+        return managed("." if path is None else path)
+    directory = places.directory_of(path)
+    return None if directory is None else managed(directory)
+
+
+def backing(path: Any, purpose: int, dir_fd: Any = None) -> Any:
+    """The path for the original, which then takes no dir_fd; None if the call is its business
+    altogether. May wait."""
     found = managed(path, dir_fd)
     if found is None:
         return None
     session, name = found
-    return session.resolve(name, purpose, never_waits)
+    where = session.resolve(name, purpose, never_waits, os.fspath(path))
+    return name if where is None and dir_fd is not None else where
 
 
 class _Asking(threading.local):
@@ -88,16 +102,26 @@ def with_user_path(
             elsewhere = moved(path, where) if isinstance(error, FileNotFoundError) else None
             if elsewhere is None:
                 if error.filename is not None:  # os.utime names no file
-                    error.filename = os.fspath(path)
+                    error.filename = os.fspath(getattr(path, "shown", path))
                 raise
             where = elsewhere
+
+
+class At:
+    """A path relative to a directory descriptor."""
+
+    def __init__(self, path: Any, dir_fd: Any) -> None:
+        self.shown = path
+        self.dir_fd = dir_fd
 
 
 def moved(path: Any, where: Any) -> Any:
     """Where a path is now if it is there, but no longer at ``where``: the server moves files from
     memory to disk. None otherwise."""
     try:
-        now = backing(path, FOR_LOOKUP | NOFOLLOW)
+        now = backing(
+            getattr(path, "shown", path), FOR_LOOKUP | NOFOLLOW, getattr(path, "dir_fd", None)
+        )
     except OSError:
         return None
     return now if now != where else None

@@ -18,11 +18,10 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
 from pycapio._pycapio import FOR_LOOKUP
-from pycapio.proxies import native
+from pycapio.proxies import native, places
 from pycapio.session import current, session_for
 
 _os_stat = os.stat
-_os_getcwd = os.getcwd
 
 
 def _backing(path: str) -> str | None:
@@ -173,7 +172,7 @@ def _place(entry: Any) -> str:
     if not isinstance(entry, str):
         return ""
     try:
-        place = posixpath.join(_os_getcwd(), entry) if entry[:1] != "/" else entry
+        place = posixpath.join(places.current_directory(), entry) if entry[:1] != "/" else entry
     except OSError:
         return ""
     return place if session_for(place) is not None else ""

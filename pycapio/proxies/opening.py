@@ -12,7 +12,7 @@ from pycapio import session as _session
 from pycapio._pycapio import FOR_LOOKUP
 from pycapio.files import adopt, open_in_session
 from pycapio.patching import proxy_for
-from pycapio.proxies._dispatch import managed, never_waits
+from pycapio.proxies._dispatch import managed, never_waits, with_user_path
 
 _open = builtins.open
 _open_code = io.open_code
@@ -23,6 +23,8 @@ _os_pread = os.pread
 _os_readv = os.readv
 _os_preadv = os.preadv
 _os_exit = os._exit
+_os_ftruncate = os.ftruncate
+_os_truncate = os.truncate
 
 
 @proxy_for(_open, module="io")
@@ -65,11 +67,38 @@ def open_code_proxy(path: Any) -> Any:
 @proxy_for(_os_open, module="os")
 def os_open_proxy(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
     found = managed(path, dir_fd) if isinstance(flags, int) and isinstance(mode, int) else None
-    if found is not None:
-        fd = _session.open_descriptor(found[0], path, flags, mode)
-        if fd is not None:
-            return fd
-    return _os_open(path, flags, mode, dir_fd=dir_fd)
+    if found is None:
+        return _os_open(path, flags, mode, dir_fd=dir_fd)
+    session, name = found
+    fd = _session.open_descriptor(session, name, flags, mode, os.fspath(path))
+    if fd is None:
+        return int(with_user_path(_os_open, path, name, flags, mode))
+    return fd
+
+
+@proxy_for(_os_truncate, module="os")
+def os_truncate_proxy(path: Any, length: int) -> None:
+    found = managed(path) if isinstance(length, int) and length >= 0 else None
+    if found is None:
+        return _os_truncate(path, length)
+    session, name = found
+    shown = os.fspath(path)
+    opened = _pycapio.open_file(session.handle, os.fsencode(name), os.O_WRONLY, 0, shown)
+    if opened is None:
+        return with_user_path(_os_truncate, path, name, length)  # type: ignore[no-any-return]
+    fd, handle = opened
+    try:
+        if handle is None:
+            _os_ftruncate(fd, length)
+        else:
+            _pycapio.file_truncate(handle, length)
+    except OSError as error:
+        error.filename = shown
+        raise
+    finally:
+        _os_close(fd)
+        if handle is not None:
+            _pycapio.file_close(handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSED)
 
 
 @proxy_for(_os_close, module="os")

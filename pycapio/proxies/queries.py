@@ -13,7 +13,15 @@ from typing import Any
 from pycapio import _pycapio
 from pycapio._pycapio import FOR_CONTENT, FOR_EXISTENCE, NOFOLLOW, encoded
 from pycapio.patching import proxy_for
-from pycapio.proxies._dispatch import asking, backing, managed, moved, never_waits, with_user_path
+from pycapio.proxies._dispatch import (
+    At,
+    asking,
+    backing,
+    managed,
+    moved,
+    never_waits,
+    with_user_path,
+)
 
 _os_stat = os.stat
 _os_lstat = os.lstat
@@ -31,9 +39,14 @@ def stat_proxy(
         if not follow_symlinks:
             purpose |= NOFOLLOW
         session, name = found
-        result = _pycapio.stat(session.handle, encoded(name), purpose, name, never_waits)
+        shown = name if dir_fd is None else os.fspath(path)
+        result = _pycapio.stat(session.handle, encoded(name), purpose, shown, never_waits)
         if result is not None:
             return result
+        if dir_fd is not None:
+            return with_user_path(  # type: ignore[no-any-return]
+                _os_stat, At(path, dir_fd), name, follow_symlinks=follow_symlinks
+            )
     return _os_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
 
 
@@ -43,9 +56,14 @@ def lstat_proxy(path: Any, *, dir_fd: int | None = None) -> os.stat_result:
     if found is not None:
         purpose = FOR_EXISTENCE if asking.existence else FOR_CONTENT
         session, name = found
-        result = _pycapio.stat(session.handle, encoded(name), purpose | NOFOLLOW, name, never_waits)
+        shown = name if dir_fd is None else os.fspath(path)
+        result = _pycapio.stat(
+            session.handle, encoded(name), purpose | NOFOLLOW, shown, never_waits
+        )
         if result is not None:
             return result
+        if dir_fd is not None:
+            return with_user_path(_os_lstat, At(path, dir_fd), name)  # type: ignore[no-any-return]
     return _os_lstat(path, dir_fd=dir_fd)
 
 
@@ -59,24 +77,21 @@ def access_proxy(
     follow_symlinks: bool = True,
 ) -> bool:
     try:
-        where = backing(path, FOR_EXISTENCE, dir_fd)
+        purpose = FOR_EXISTENCE if follow_symlinks else FOR_EXISTENCE | NOFOLLOW
+        where = backing(path, purpose, dir_fd)
     except OSError:
         return False
-
-    def answer(place: Any) -> bool:
+    if where is None:
         return _os_access(
-            place,
-            mode,
-            dir_fd=dir_fd,
-            effective_ids=effective_ids,
-            follow_symlinks=follow_symlinks,
+            path, mode, dir_fd=dir_fd, effective_ids=effective_ids, follow_symlinks=follow_symlinks
         )
 
-    if where is None:
-        return answer(path)
+    def answer(place: Any) -> bool:
+        return _os_access(place, mode, effective_ids=effective_ids, follow_symlinks=follow_symlinks)
+
     if answer(where):
         return True
-    elsewhere = moved(path, where)
+    elsewhere = moved(At(path, dir_fd), where)
     return elsewhere is not None and answer(elsewhere)
 
 
@@ -142,29 +157,3 @@ def _path_method(name: str) -> Any:
 
 
 path_methods = {name: _path_method(name) for name in ("exists", "is_file", "is_dir", "is_symlink")}
-
-
-def generated(
-    original: Any, purpose: int, *, follow_argument: bool = False, names_path: bool = True
-) -> Any:
-    """The twin of a function whose first argument is a path: resolves it and calls the original.
-
-    names_path: whether the original's errors show the path.
-    """
-
-    @proxy_for(original, module="os")
-    def proxy(path: Any, *args: Any, **kwargs: Any) -> Any:
-        wanted = purpose
-        if follow_argument and not kwargs.get("follow_symlinks", True):
-            wanted |= NOFOLLOW
-        try:
-            where = backing(path, wanted, kwargs.get("dir_fd"))
-            if where is not None:
-                return with_user_path(original, path, where, *args, **kwargs)
-        except OSError as error:
-            if names_path:
-                raise
-            raise OSError(error.errno, error.strerror) from None
-        return original(path, *args, **kwargs)
-
-    return proxy

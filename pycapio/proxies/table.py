@@ -1,6 +1,7 @@
 """The table of what is patched: every function, where it lives, and its twin.
 
-A function that only needs its path translated has no code of its own: it is a row of _GENERATED.
+A function that only needs its path translated has no code of its own: it is a row of _TRANSLATED.
+What Python itself builds from these (os.renames, removedirs, walk, fwalk, shutil, glob) needs none.
 """
 
 from __future__ import annotations
@@ -15,22 +16,35 @@ import posixpath
 import sys
 from typing import Any, Final
 
-from pycapio._pycapio import FOR_CHANGE, FOR_EXISTENCE, NOFOLLOW
+from pycapio._pycapio import FOR_CHANGE, FOR_CREATE, FOR_EXISTENCE
 from pycapio.patching import Patcher, Replacement
-from pycapio.proxies import importing, names, opening, queries, raw, spawning
+from pycapio.proxies import (
+    directories,
+    importing,
+    names,
+    opening,
+    queries,
+    raw,
+    spawning,
+    translated,
+)
+from pycapio.proxies.translated import Links, Row
 from pycapio.scandir import DirEntry
 
-# (name in os, purpose, takes follow_symlinks, errors show the path)
-_GENERATED: Final[tuple[tuple[str, int, bool, bool], ...]] = (
-    ("chmod", FOR_CHANGE, True, True),
-    ("chown", FOR_CHANGE, True, True),
-    ("utime", FOR_CHANGE, True, sys.version_info >= (3, 13)),
-    ("readlink", FOR_EXISTENCE | NOFOLLOW, False, True),
-    ("statvfs", FOR_EXISTENCE, False, True),
-    ("listxattr", FOR_EXISTENCE, True, True),
-    ("getxattr", FOR_EXISTENCE, True, True),
-    ("setxattr", FOR_CHANGE, True, True),
-    ("removexattr", FOR_CHANGE, True, True),
+_TRANSLATED: Final = (
+    Row("chmod", FOR_CHANGE, Links.ARGUMENT),
+    Row("chown", FOR_CHANGE, Links.ARGUMENT),
+    Row("lchown", FOR_CHANGE, Links.ITSELF),
+    Row("utime", FOR_CHANGE, Links.ARGUMENT, shows_path=sys.version_info >= (3, 13)),
+    Row("readlink", FOR_EXISTENCE, Links.ITSELF),
+    Row("statvfs", FOR_EXISTENCE),
+    Row("pathconf", FOR_EXISTENCE),
+    Row("mkfifo", FOR_CREATE, shows_path=False),
+    Row("mknod", FOR_CREATE, shows_path=False),
+    Row("listxattr", FOR_EXISTENCE, Links.ARGUMENT),
+    Row("getxattr", FOR_EXISTENCE, Links.ARGUMENT),
+    Row("setxattr", FOR_CHANGE, Links.ARGUMENT),
+    Row("removexattr", FOR_CHANGE, Links.ARGUMENT),
 )
 
 _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
@@ -66,6 +80,12 @@ _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
     (os, "rmdir", names.rmdir_proxy),
     (os, "rename", names.rename_proxy),
     (os, "replace", names.replace_proxy),
+    (os, "link", names.link_proxy),
+    (os, "symlink", names.symlink_proxy),
+    (os, "truncate", opening.os_truncate_proxy),
+    (os, "chdir", directories.chdir_proxy),
+    (os, "getcwd", directories.getcwd_proxy),
+    (os, "getcwdb", directories.getcwdb_proxy),
     (os, "stat", queries.stat_proxy),
     (os, "lstat", queries.lstat_proxy),
     (os, "access", queries.access_proxy),
@@ -85,14 +105,9 @@ _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
 def _replacements() -> list[Replacement]:
     rows = [Replacement(owner, name, proxy) for owner, name, proxy in _WRITTEN]
     rows += [
-        Replacement(
-            os,
-            name,
-            queries.generated(
-                getattr(os, name), purpose, follow_argument=follow, names_path=names_path
-            ),
-        )
-        for name, purpose, follow, names_path in _GENERATED
+        Replacement(os, row.name, translated.twin(row))
+        for row in _TRANSLATED
+        if hasattr(os, row.name)  # xattr calls are Linux's, others not on every system
     ]
     # Inherited ones are shadowed on pathlib.Path itself only where it defines them.
     rows += [

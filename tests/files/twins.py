@@ -9,7 +9,7 @@ import select
 import stat
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,28 @@ from pycapio import CapioContext
 Operation = Callable[[str], Any]
 
 
+def elsewhere(root: str) -> str:
+    """A directory, to be made, that belongs to a root and is outside CAPIO_DIR."""
+    base, name = os.path.split(root)
+    return f"{os.path.dirname(base) if os.path.basename(base) == 'data' else base}/for-{name}/in"
+
+
 def _shown(value: Any, root: str) -> Any:
     """A value that can be compared between two roots."""
     if isinstance(value, str):
-        return value.replace(root, "<root>")
+        beside = os.path.dirname(elsewhere(root))
+        return value.replace(root, "<root>").replace(beside, "<elsewhere>")
     if isinstance(value, bytes):
-        return value.replace(os.fsencode(root), b"<root>")
+        return os.fsencode(_shown(os.fsdecode(value), root))
     if isinstance(value, os.stat_result):
-        return ("stat", value.st_mode, value.st_nlink, value.st_uid, value.st_gid) + (
-            () if stat.S_ISDIR(value.st_mode) else (value.st_size,)
+        kind = stat.S_IFMT(value.st_mode)
+        return (
+            "stat",
+            value.st_mode,
+            0 if kind == stat.S_IFDIR else value.st_nlink,
+            value.st_uid,
+            value.st_gid,
+            value.st_size if kind == stat.S_IFREG else 0,
         )
     if isinstance(value, pathlib.PurePath):
         return (type(value).__name__, _shown(str(value), root))
@@ -117,6 +130,45 @@ class Twin:
         with self.context:
             os.mkdir(inside)
         return plain, outside, inside
+
+    def same_mixed(
+        self,
+        operation: Operation,
+        parts: Sequence[Operation],
+        places: Iterable[Sequence[bool]] | None = None,
+        *,
+        trees: bool = True,
+    ) -> Any:
+        """The same, for what needs a tree to be there before, which is made of parts. In CAPIO_DIR
+        it is tried with each part in the store, or in the real directory, or as places says."""
+        plain, outside, inside = self.roots()
+        for part in parts:
+            part(plain)
+            part(outside)
+        expected = observed(operation, plain)
+        wanted = tree(plain) if trees else {}
+        wrong: list[str] = []
+        for real in places or itertools.product((False, True), repeat=len(parts)):
+            where = inside
+            if any(real):
+                where = f"{inside[:-6]}{next(self._numbers):06}"
+                os.mkdir(where)
+            for part in itertools.compress(parts, real):
+                part(where)
+            with self.context:
+                for part in itertools.compress(parts, [not it for it in real]):
+                    part(where)
+                found = observed(operation, where)
+                made = tree(where) if trees else {}
+            kinds = "+".join("real" if it else "store" for it in real)
+            wrong += [f"{kinds}: {text}" for text in differences(expected, found)]
+            wrong += [f"{kinds}: tree {text}" for text in differences(wanted, made)]
+        with self.context:
+            patched = observed(operation, outside)
+        wrong += [f"outside CAPIO_DIR {text}" for text in differences(expected, patched)]
+        if wrong:
+            raise AssertionError("\n".join(wrong[:20]))
+        return expected
 
     def same(self, operation: Operation, *, trees: bool = True) -> Any:
         """Runs it in all three; results, exceptions, warnings and trees have to be equal."""

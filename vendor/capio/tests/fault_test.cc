@@ -148,8 +148,8 @@ TEST_F(FaultTest, ReplacingRenamingAndCopyingUp) {
         Spill(dir + "/" + real, "real");
         CAPIO_RETURN_IF_ERROR(make(real, O_WRONLY | O_APPEND, " more"));
         CAPIO_RETURN_IF_ERROR(make("nu-target", O_WRONLY | O_TRUNC, "new"));
-        RenameEnd from{true, real, dir + "/" + real};
-        RenameEnd to{true, "moved", dir + "/moved"};
+        NameEnd from{true, real, dir + "/" + real};
+        NameEnd to{true, "moved", dir + "/moved"};
         return RenamePath(session.get(), from, to);
       },
       [&] {

@@ -125,7 +125,7 @@ CAPIO_EXPORT int capio_session_set_flags(capio_session *session, uint32_t set, u
 #define CAPIO_INFO_DIR 1        /* CAPIO_DIR, absolute, as given */
 #define CAPIO_INFO_REALDIR 2    /* CAPIO_DIR, symlinks resolved */
 #define CAPIO_INFO_STORE 3      /* the store's directory */
-#define CAPIO_INFO_TREE 4       /* the memory tree */
+#define CAPIO_INFO_TREE 4       /* the memory tree, resolved */
 #define CAPIO_INFO_SERVER_PID 5 /* decimal; "0" if no server is running */
 #define CAPIO_INFO_APP 6
 #define CAPIO_INFO_WORKFLOW 7
@@ -174,14 +174,20 @@ CAPIO_EXPORT void capio_cl_free(char *text);
 #define CAPIO_FOR_CONTENT 2   /* a consumer waits until it is committed, too: size, times, mmap [waits] */
 #define CAPIO_FOR_CHANGE 3    /* about to be changed in place (chmod, utime, truncate): waits as EXISTENCE does */
 #define CAPIO_FOR_CREATE 4    /* where a new entry of this name belongs; its parents are made. Never waits */
+#define CAPIO_FOR_ENTRY 5     /* a directory to enter: CAPIO_DIR's own one, if there is one; waits as EXISTENCE does */
 /* Or-ed to the purpose: */
 #define CAPIO_RESOLVE_NOFOLLOW 256u /* the last component is not followed if it is a symbolic link */
 #define CAPIO_RESOLVE_NOWAIT 512u   /* -EAGAIN stands for a wait, and for the failure of what was waited for */
 
 /* Translates a path to its backing path, which any kernel call may use. Writes it NUL-terminated to buf and
- * returns its length; -ERANGE if cap is too small; CAPIO_UNMANAGED. */
+ * returns its length; -ERANGE if cap is too small; CAPIO_UNMANAGED. Where symbolic links lead out of CAPIO_DIR, or
+ * the current directory is one of the store's and the path leads out of that, it is the path outside. */
 CAPIO_EXPORT int capio_resolve(capio_session *session, const char *path, size_t len, uint32_t purpose, char *buf,
                                size_t cap);
+/* The path in CAPIO_DIR of a directory or file that the kernel calls by this absolute name: what getcwd(2) or a link
+ * of /proc/self/fd says may be a name in the store. Writes it NUL-terminated to buf and returns its length; -ERANGE;
+ * CAPIO_UNMANAGED if it is neither in the store nor in CAPIO_DIR. Touches no file. */
+CAPIO_EXPORT int capio_user_path(capio_session *session, const char *path, size_t len, char *buf, size_t cap);
 /* 1 if the path is CAPIO's (inside CAPIO_DIR and not excluded), else 0. Touches no file. */
 CAPIO_EXPORT int capio_is_managed(capio_session *session, const char *path, size_t len);
 /* 1 if other apps, and not this one, are declared to write the path: a call about it may wait. Else 0. Touches no
@@ -214,6 +220,16 @@ CAPIO_EXPORT int capio_unlink(capio_session *session, const char *path, size_t l
  * exists both in the store and in CAPIO_DIR, or that would cross the boundary. CAPIO_UNMANAGED: neither path
  * is CAPIO's. [waits] */
 CAPIO_EXPORT int capio_rename(capio_session *session, const char *from, size_t from_len, const char *to, size_t to_len);
+
+/* link(2): a further name of a file, which shares its state; flags CAPIO_RESOLVE_NOFOLLOW: a symbolic link itself gets
+ * it. A consumer waits for a declared output. -EXDEV: a file of the store and a name outside. CAPIO_UNMANAGED: neither
+ * path is CAPIO's. [waits] */
+CAPIO_EXPORT int capio_link(capio_session *session, const char *from, size_t from_len, const char *to, size_t to_len,
+                            uint32_t flags);
+/* symlink(2): path becomes a symbolic link that holds target, as given. Links are followed over the union of store
+ * and CAPIO_DIR. */
+CAPIO_EXPORT int capio_symlink(capio_session *session, const char *target, size_t target_len, const char *path,
+                               size_t len);
 
 typedef struct capio_dirent { /* as getdents64(2) packs them: the next one is reclen bytes further */
   uint64_t ino;

@@ -14,6 +14,7 @@
 #include "client/directory.h"
 #include "client/file.h"
 #include "client/namespace.h"
+#include "client/place.h"
 #include "client/session.h"
 #include "os/paths.h"
 #include "rules/load.h"
@@ -37,6 +38,7 @@ thread_local std::string last_error;
 
 int Report(const Status& status) {
   last_error = status.text();
+  if (status.code() == kLinkAhead) return -ELOOP;
   // Library codes are negative already.
   return status.code() < 0 ? status.code() : -status.code();
 }
@@ -77,6 +79,55 @@ Result<int64_t> CopyOut(const std::string& text, char* buf, size_t cap) {
 
 std::string Text(const char* value) { return value == nullptr ? "" : value; }
 
+int CodeOf(const Status& status) { return status.code(); }
+template <typename T>
+int CodeOf(const Result<T>& result) {
+  return result.code();
+}
+
+// Links that come and go are followed so many times.
+constexpr int kMostLooks = 40;
+
+// What becomes of a last component that is a symbolic link.
+enum class Last {
+  kFollowed,
+  kItself,  // but "link/" is what it leads to
+  kNew,     // to be made: what is there already is in the way, whatever it leads to
+};
+
+// A path outside, with the ending of the one given, for the kernel to judge.
+std::string WithEnding(std::string path, std::string_view given) {
+  Ending ending = EndingOf(given);
+  if (ending != Ending::kName) path += ending == Ending::kDot ? "/." : "/";
+  return path;
+}
+
+// Calls inside with what a path means below CAPIO_DIR, or outside with an absolute path, where
+// symbolic links or a current directory in the store lead out of it. CAPIO_UNMANAGED is left to the
+// caller only where the path as given will do.
+template <typename Inside, typename Outside>
+auto AtPlace(Session* session, std::string_view path, Last last, Inside inside, Outside outside)
+    -> decltype(inside(std::string())) {
+  std::string_view wanted = path;
+  if (last == Last::kNew && EndingOf(path) == Ending::kSlash) {
+    wanted = path.substr(0, path.find_last_not_of('/') + 1);
+  }
+  bool follow = last == Last::kFollowed || EndingOf(wanted) != Ending::kName;
+  for (int look = 0; look < kMostLooks; ++look) {
+    auto place = PlaceOf(session, wanted, follow);
+    if (!place.ok()) return place.status();
+    if (!place->inside) return outside(WithEnding(place->path, path));
+    auto result = inside(place->path);
+    if (CodeOf(result) == CAPIO_UNMANAGED && !place->literal) {
+      return outside(WithEnding(InRealDirectory(*session, place->path), path));
+    }
+    if (CodeOf(result) != kLinkAhead) return result;
+  }
+  return Status::Error(ELOOP);
+}
+
+Status FromErrno(int result) { return result < 0 ? Status::Error(-result) : Status::Ok(); }
+
 // What the kernel says of "file/" and the like, which are normalised away before it sees the path.
 // follow: a link to a directory is one.
 Status CheckEnding(Session* session, std::string_view path, const std::string& relative) {
@@ -94,9 +145,18 @@ Status CheckNewEnding(Session* session, std::string_view path, const std::string
   return CheckEnding(session, path, relative);
 }
 
+// The same for what is no directory: "new/" cannot be made.
+Status CheckNewFile(Session* session, std::string_view path, const std::string& relative) {
+  if (EndingOf(path) == Ending::kName) return Status::Ok();
+  CAPIO_RETURN_IF_ERROR(CheckNewEnding(session, path, relative));
+  struct stat st = {};
+  bool there = session->store().layers->Find(relative, &st, false).ok();
+  return Status::Error(there ? EEXIST : ENOENT);
+}
+
 // The parents of both names are looked at before the names themselves.
-Status CheckParents(Session* session, const RenameEnd (&ends)[2]) {
-  for (const RenameEnd& end : ends) {
+Status CheckParents(Session* session, const NameEnd (&ends)[2]) {
+  for (const NameEnd& end : ends) {
     if (!end.managed) continue;
     struct stat st = {};
     auto layer = session->store().layers->Find(std::string(ParentOf(end.relative)), &st, true);
@@ -108,7 +168,7 @@ Status CheckParents(Session* session, const RenameEnd (&ends)[2]) {
 
 Result<Question> QuestionOf(uint32_t purpose) {
   uint32_t kind = purpose & 255u;
-  if (kind > CAPIO_FOR_CREATE) return Status::Error(EINVAL);
+  if (kind > CAPIO_FOR_ENTRY) return Status::Error(EINVAL);
   Question question;
   question.purpose = static_cast<Purpose>(kind);
   question.follow = (purpose & CAPIO_RESOLVE_NOFOLLOW) == 0;
@@ -120,13 +180,18 @@ Status StatPath(Session* session, std::string_view path, uint32_t purpose, struc
   auto question = QuestionOf(purpose);
   if (!question.ok()) return question.status();
   if (question->purpose == Purpose::kCreate) return Status::Error(EINVAL);
-  auto relative = session->Relative(path);
-  if (!relative.ok()) return relative.status();
   // "link/" is the directory that the link leads to, or an error.
   bool directory = EndingOf(path) != Ending::kName;
   question->follow |= directory;
-  auto layer = Locate(session, *relative, *question, st);
-  if (!layer.ok()) return layer.status();
+  CAPIO_RETURN_IF_ERROR(AtPlace(
+      session, path, question->follow ? Last::kFollowed : Last::kItself,
+      [&](const std::string& relative) {
+        return Locate(session, relative, *question, st).status();
+      },
+      [&](const std::string& elsewhere) {
+        return FromErrno(os().FstatAt(AT_FDCWD, elsewhere.c_str(), st,
+                                      question->follow ? 0 : AT_SYMLINK_NOFOLLOW));
+      }));
   return directory && !S_ISDIR(st->st_mode) ? Status::Error(ENOTDIR) : Status::Ok();
 }
 
@@ -134,6 +199,61 @@ void PutTime(const struct timespec& time, int64_t* seconds, double* exact, int64
   *seconds = time.tv_sec;
   *exact = static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
   *ns = static_cast<int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
+}
+
+// Whether a path such as "link/" names a symbolic link, which the kernel does not remove or replace
+// by such a name.
+bool EndsInLink(Session* session, std::string_view path) {
+  if (EndingOf(path) != Ending::kSlash) return false;
+  auto place = PlaceOf(session, path.substr(0, path.find_last_not_of('/') + 1), false);
+  if (!place.ok() || !place->inside) return false;
+  struct stat st = {};
+  return session->store().layers->Find(place->path, &st, false).ok() && S_ISLNK(st.st_mode);
+}
+
+// Of "name/" and the like, which open(2) cannot make.
+Status WhyNotCreate(Session* session, std::string_view path, const std::string& relative,
+                    bool exclusive) {
+  CAPIO_RETURN_IF_ERROR(CheckNewEnding(session, path, relative));
+  struct stat st = {};
+  auto parent = session->store().layers->Find(std::string(ParentOf(relative)), &st, true);
+  if (!parent.ok()) return parent.status();
+  return Status::Error(exclusive && EndingOf(path) == Ending::kDot ? EEXIST : EISDIR);
+}
+
+// lstat(2) of one of two names.
+Status StatEnd(Session* session, const NameEnd& end, struct stat* st) {
+  if (end.managed) return session->store().layers->Find(end.relative, st, false).status();
+  return FromErrno(os().FstatAt(AT_FDCWD, end.path.c_str(), st, AT_SYMLINK_NOFOLLOW));
+}
+
+// The two names of a rename or a hard link; follow is about the first one. *literal: both may be
+// used as given if neither is CAPIO's.
+Status LocateBoth(Session* session, const std::string_view (&paths)[2], bool follow,
+                  NameEnd (&ends)[2], bool* literal) {
+  for (int i = 0; i < 2; ++i) {
+    ends[i].path = paths[i];
+    bool whole = EndingOf(paths[i]) != Ending::kName;
+    const bool through = whole || (follow && i == 0);
+    auto place = PlaceOf(session, paths[i], through);
+    struct stat st = {};
+    if (place.ok() && place->inside && through &&
+        session->store().layers->Find(place->path, &st, true).code() == kLinkAhead) {
+      place = PlaceOf(session, paths[i], through);
+    }
+    if (!place.ok() && place.code() != CAPIO_UNMANAGED) return place.status();
+    if (!place.ok()) continue;
+    if (place->inside && !session->RuleOf(place->path)->excluded) {
+      ends[i].managed = true;
+      ends[i].relative = std::move(place->path);
+      continue;
+    }
+    if (place->inside && i == 1) session->store().layers->MakeRealParents(place->path);
+    if (place->literal) continue;
+    *literal = false;
+    ends[i].path = place->inside ? InRealDirectory(*session, place->path) : std::move(place->path);
+  }
+  return Status::Ok();
 }
 
 // Sessions that live until the process ends. The handler runs after Python has finalised, so files
@@ -274,7 +394,7 @@ int capio_session_info(capio_session* session, int what, char* buf, size_t cap) 
       case CAPIO_INFO_STORE:
         return capio::CopyOut(impl.store().path, buf, cap);
       case CAPIO_INFO_TREE:
-        return capio::CopyOut(impl.store().path + "/tree", buf, cap);
+        return capio::CopyOut(impl.tree_dir(), buf, cap);
       case CAPIO_INFO_SERVER_PID: {
         bool served = impl.store().Served();
         return capio::CopyOut(
@@ -333,29 +453,46 @@ int capio_resolve(capio_session* session, const char* path, size_t len, uint32_t
   return GuardInt([&]() -> Result<int64_t> {
     auto question = capio::QuestionOf(purpose);
     if (!question.ok()) return question.status();
-    auto relative = session->impl->Relative({path, len});
-    if (!relative.ok()) return relative.status();
-    auto backing = capio::Resolve(session->impl.get(), *relative, *question);
+    const bool directory = capio::EndingOf({path, len}) != capio::Ending::kName;
+    question->follow |= directory;
+    const capio::Last last = question->purpose == capio::Purpose::kCreate ? capio::Last::kNew
+                             : question->follow                           ? capio::Last::kFollowed
+                                                                          : capio::Last::kItself;
+    auto backing = capio::AtPlace(
+        session->impl.get(), {path, len}, last,
+        [&](const std::string& relative) {
+          auto found = capio::Resolve(session->impl.get(), relative, *question);
+          // The kernel judges the ending; CAPIO_DIR itself is a directory.
+          if (found.ok() && !relative.empty() && directory) *found += '/';
+          return found;
+        },
+        [](const std::string& elsewhere) -> capio::Result<std::string> { return elsewhere; });
     if (!backing.ok()) return backing.status();
-    // The kernel judges the ending; CAPIO_DIR itself is a directory.
-    if (!relative->empty() && capio::EndingOf({path, len}) != capio::Ending::kName) *backing += '/';
     return capio::CopyOut(*backing, buf, cap);
+  });
+}
+
+int capio_user_path(capio_session* session, const char* path, size_t len, char* buf, size_t cap) {
+  return GuardInt([&]() -> Result<int64_t> {
+    auto relative = capio::FromKernelName(session->impl.get(), {path, len});
+    if (!relative.ok()) return relative.status();
+    return capio::CopyOut(capio::InRealDirectory(*session->impl, *relative), buf, cap);
   });
 }
 
 int capio_is_managed(capio_session* session, const char* path, size_t len) {
   return GuardInt([&]() -> Result<int64_t> {
-    auto relative = session->impl->Relative({path, len});
-    if (!relative.ok()) return int64_t{0};
-    return int64_t{session->impl->RuleOf(*relative)->excluded ? 0 : 1};
+    auto place = capio::PlaceOf(session->impl.get(), {path, len}, true);
+    if (!place.ok() || !place->inside) return int64_t{0};
+    return int64_t{session->impl->RuleOf(place->path)->excluded ? 0 : 1};
   });
 }
 
 int capio_is_input(capio_session* session, const char* path, size_t len) {
   return GuardInt([&]() -> Result<int64_t> {
-    auto relative = session->impl->Relative({path, len});
-    if (!relative.ok()) return int64_t{0};
-    auto rule = session->impl->RuleOf(*relative);
+    auto place = capio::PlaceOf(session->impl.get(), {path, len}, true);
+    if (!place.ok() || !place->inside) return int64_t{0};
+    auto rule = session->impl->RuleOf(place->path);
     bool input = !rule->excluded && rule->declared() && !session->impl->DeclaredProducer(*rule);
     return int64_t{input ? 1 : 0};
   });
@@ -398,78 +535,146 @@ int capio_mode(capio_session* session, const char* path, size_t len, uint32_t pu
 }
 
 int capio_mkdir(capio_session* session, const char* path, size_t len, uint32_t mode) {
-  return GuardInt([&]() -> Status {
-    auto relative = session->impl->Relative({path, len});
-    if (!relative.ok()) return relative.status();
-    CAPIO_RETURN_IF_ERROR(capio::CheckNewEnding(session->impl.get(), {path, len}, *relative));
-    return capio::MakeDirectory(session->impl.get(), *relative, mode);
+  return GuardInt([&] {
+    return capio::AtPlace(
+        session->impl.get(), {path, len}, capio::Last::kNew,
+        [&](const std::string& relative) -> Status {
+          CAPIO_RETURN_IF_ERROR(capio::CheckNewEnding(session->impl.get(), {path, len}, relative));
+          return capio::MakeDirectory(session->impl.get(), relative, mode);
+        },
+        [&](const std::string& elsewhere) {
+          return capio::FromErrno(capio::os().MkdirAt(AT_FDCWD, elsewhere.c_str(), mode));
+        });
   });
 }
 
 int capio_rmdir(capio_session* session, const char* path, size_t len) {
+  const std::string_view given(path, len);
   return GuardInt([&]() -> Status {
-    auto relative = session->impl->Relative({path, len});
-    if (!relative.ok()) return relative.status();
-    if (capio::EndingOf({path, len}) == capio::Ending::kDot) {
-      CAPIO_RETURN_IF_ERROR(capio::CheckEnding(session->impl.get(), {path, len}, *relative));
-      return Status::Error(path[len - 1] == '.' && len > 1 && path[len - 2] == '.' ? ENOTEMPTY
-                                                                                   : EINVAL);
-    }
-    return capio::RemoveDirectory(session->impl.get(), *relative);
+    if (capio::EndsInLink(session->impl.get(), given)) return Status::Error(ENOTDIR);
+    return capio::AtPlace(
+        session->impl.get(), given, capio::Last::kItself,
+        [&](const std::string& relative) -> Status {
+          if (capio::EndingOf(given) == capio::Ending::kDot) {
+            CAPIO_RETURN_IF_ERROR(capio::CheckEnding(session->impl.get(), given, relative));
+            return Status::Error(given.ends_with("..") ? ENOTEMPTY : EINVAL);
+          }
+          return capio::RemoveDirectory(session->impl.get(), relative);
+        },
+        [&](const std::string& elsewhere) {
+          if (given.ends_with("..")) return Status::Error(ENOTEMPTY);
+          return capio::FromErrno(capio::os().UnlinkAt(AT_FDCWD, elsewhere.c_str(), AT_REMOVEDIR));
+        });
   });
 }
 
 int capio_unlink(capio_session* session, const char* path, size_t len) {
+  const std::string_view given(path, len);
   return GuardInt([&]() -> Status {
-    auto relative = session->impl->Relative({path, len});
-    if (!relative.ok()) return relative.status();
-    if (capio::EndingOf({path, len}) != capio::Ending::kName) {
-      CAPIO_RETURN_IF_ERROR(capio::CheckEnding(session->impl.get(), {path, len}, *relative));
-      return Status::Error(EISDIR);
-    }
-    return capio::RemoveFile(session->impl.get(), *relative);
+    if (capio::EndsInLink(session->impl.get(), given)) return Status::Error(ENOTDIR);
+    return capio::AtPlace(
+        session->impl.get(), given, capio::Last::kItself,
+        [&](const std::string& relative) -> Status {
+          if (capio::EndingOf(given) != capio::Ending::kName) {
+            CAPIO_RETURN_IF_ERROR(capio::CheckEnding(session->impl.get(), given, relative));
+            return Status::Error(EISDIR);
+          }
+          return capio::RemoveFile(session->impl.get(), relative);
+        },
+        [&](const std::string& elsewhere) {
+          return capio::FromErrno(capio::os().UnlinkAt(AT_FDCWD, elsewhere.c_str(), 0));
+        });
   });
 }
 
 int capio_rename(capio_session* session, const char* from, size_t from_len, const char* to,
                  size_t to_len) {
   return GuardInt([&]() -> Status {
-    capio::RenameEnd ends[2];
+    capio::Session* impl = session->impl.get();
     const std::string_view paths[2] = {{from, from_len}, {to, to_len}};
-    for (int i = 0; i < 2; ++i) {
-      ends[i].path = paths[i];
-      auto relative = session->impl->Relative(paths[i]);
-      if (!relative.ok() && relative.code() != CAPIO_UNMANAGED) return relative.status();
-      if (relative.ok() && !session->impl->RuleOf(*relative)->excluded) {
-        ends[i].managed = true;
-        ends[i].relative = relative.take();
-      } else if (relative.ok() && i == 1) {
-        session->impl->store().layers->MakeRealParents(*relative);
-      }
+    capio::NameEnd ends[2];
+    bool literal = true;
+    CAPIO_RETURN_IF_ERROR(capio::LocateBoth(impl, paths, false, ends, &literal));
+    if (!ends[0].managed && !ends[1].managed) {
+      if (literal) return Status::Error(CAPIO_UNMANAGED);
+      return capio::FromErrno(
+          capio::os().RenameAt(AT_FDCWD, ends[0].path.c_str(), AT_FDCWD, ends[1].path.c_str()));
     }
-    if (!ends[0].managed && !ends[1].managed) return Status::Error(CAPIO_UNMANAGED);
     auto rename = [&]() -> Status {
+      // Only a directory may be named, or be given a name, with an ending.
       for (int i = 0; i < 2; ++i) {
         capio::Ending ending = capio::EndingOf(paths[i]);
-        if (ending == capio::Ending::kName || !ends[0].managed) continue;
-        // Only a directory may be named so, or be given such a name.
-        CAPIO_RETURN_IF_ERROR(
-            capio::CheckEnding(session->impl.get(), i == 0 ? paths[0] : "./", ends[0].relative));
+        if (ending == capio::Ending::kName) continue;
+        struct stat st = {};
+        CAPIO_RETURN_IF_ERROR(capio::StatEnd(impl, ends[0], &st));
+        if (!S_ISDIR(st.st_mode) || capio::EndsInLink(impl, paths[i])) {
+          return Status::Error(ENOTDIR);
+        }
         if (ending == capio::Ending::kDot) return Status::Error(EBUSY);
       }
-      return capio::RenamePath(session->impl.get(), ends[0], ends[1]);
+      return capio::RenamePath(impl, ends[0], ends[1]);
     };
     Status renamed = rename();
-    if (!renamed.ok()) CAPIO_RETURN_IF_ERROR(capio::CheckParents(session->impl.get(), ends));
+    if (!renamed.ok()) CAPIO_RETURN_IF_ERROR(capio::CheckParents(impl, ends));
     return renamed;
+  });
+}
+
+int capio_link(capio_session* session, const char* from, size_t from_len, const char* to,
+               size_t to_len, uint32_t flags) {
+  return GuardInt([&]() -> Status {
+    const std::string_view paths[2] = {{from, from_len}, {to, to_len}};
+    const bool follow = (flags & CAPIO_RESOLVE_NOFOLLOW) == 0;
+    capio::NameEnd ends[2];
+    bool literal = true;
+    CAPIO_RETURN_IF_ERROR(capio::LocateBoth(session->impl.get(), paths, follow, ends, &literal));
+    if (!ends[0].managed && !ends[1].managed) {
+      if (literal) return Status::Error(CAPIO_UNMANAGED);
+      return capio::FromErrno(
+          capio::os().LinkAt(AT_FDCWD, ends[0].path.c_str(), AT_FDCWD, ends[1].path.c_str(), 0));
+    }
+    struct stat st = {};
+    bool named = capio::EndingOf(paths[0]) == capio::Ending::kName;
+    if (!named || capio::EndingOf(paths[1]) != capio::Ending::kName) {
+      CAPIO_RETURN_IF_ERROR(capio::StatEnd(session->impl.get(), ends[0], &st));
+      if (!named && !S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
+    }
+    if (ends[1].managed) {
+      CAPIO_RETURN_IF_ERROR(capio::CheckNewFile(session->impl.get(), paths[1], ends[1].relative));
+    }
+    return capio::LinkPath(session->impl.get(), ends[0], ends[1]);
+  });
+}
+
+int capio_symlink(capio_session* session, const char* target, size_t target_len, const char* path,
+                  size_t len) {
+  return GuardInt([&]() -> Status {
+    const std::string text(target, target_len);
+    if (text.empty()) return Status::Error(ENOENT);
+    if (text.find('\0') != std::string::npos) return Status::Error(EINVAL);
+    const std::string_view given(path, len);
+    return capio::AtPlace(
+        session->impl.get(), given, capio::Last::kNew,
+        [&](const std::string& relative) -> Status {
+          CAPIO_RETURN_IF_ERROR(capio::CheckNewFile(session->impl.get(), given, relative));
+          return capio::MakeSymlink(session->impl.get(), text, relative);
+        },
+        [&](const std::string& elsewhere) {
+          return capio::FromErrno(capio::os().SymlinkAt(text.c_str(), AT_FDCWD, elsewhere.c_str()));
+        });
   });
 }
 
 int capio_opendir(capio_session* session, const char* path, size_t len, capio_dir** out) {
   return GuardInt([&]() -> Status {
-    auto relative = session->impl->Relative({path, len});
-    if (!relative.ok()) return relative.status();
-    auto dir = capio::Directory::Open(session->impl, *relative);
+    auto dir = capio::AtPlace(
+        session->impl.get(), {path, len}, capio::Last::kFollowed,
+        [&](const std::string& relative) {
+          return capio::Directory::Open(session->impl, relative);
+        },
+        [&](const std::string& elsewhere) {
+          return capio::Directory::OpenElsewhere(session->impl, elsewhere);
+        });
     if (!dir.ok()) return dir.status();
     *out = new capio_dir{dir.take()};
     return Status::Ok();
@@ -494,25 +699,33 @@ int capio_open(capio_session* session, const char* path, size_t len, int flags, 
                capio_file** out) {
   return GuardInt([&]() -> Result<int> {
     *out = nullptr;
-    auto relative = session->impl->Relative({path, len});
-    if (!relative.ok()) return relative.status();
-    if (capio::EndingOf({path, len}) != capio::Ending::kName) {
-      if ((flags & O_CREAT) != 0) {
-        CAPIO_RETURN_IF_ERROR(capio::CheckNewEnding(session->impl.get(), {path, len}, *relative));
-        struct stat st = {};
-        auto parent =
-            session->impl->store().layers->Find(std::string(capio::ParentOf(*relative)), &st, true);
-        if (!parent.ok()) return parent.status();
-        bool there = (flags & O_EXCL) != 0 && capio::EndingOf({path, len}) == capio::Ending::kDot;
-        return Status::Error(there ? EEXIST : EISDIR);
-      }
-      flags |= O_DIRECTORY;
-    }
+    const std::string_view given(path, len);
     auto patience =
         (flags & CAPIO_OPEN_NOWAIT) != 0 ? capio::Patience::kNone : capio::Patience::kWait;
     flags &= ~CAPIO_OPEN_NOWAIT;
+    const bool exclusive = (flags & O_CREAT) != 0 && (flags & O_EXCL) != 0;
     std::unique_ptr<capio::File> file;
-    auto fd = capio::File::Open(session->impl, *relative, flags, mode, &file, patience);
+    const bool named = capio::EndingOf(given) == capio::Ending::kName;
+    const capio::Last last = exclusive || ((flags & O_CREAT) != 0 && !named) ? capio::Last::kNew
+                             : (flags & O_NOFOLLOW) != 0 ? capio::Last::kItself
+                                                         : capio::Last::kFollowed;
+    auto fd = capio::AtPlace(
+        session->impl.get(), given, last,
+        [&](const std::string& relative) -> Result<int> {
+          int wanted = flags;
+          if (!named) {
+            if ((flags & O_CREAT) != 0) {
+              return capio::WhyNotCreate(session->impl.get(), given, relative, exclusive);
+            }
+            wanted |= O_DIRECTORY;
+          }
+          return capio::File::Open(session->impl, relative, wanted, mode, &file, patience);
+        },
+        [&](const std::string& elsewhere) -> Result<int> {
+          int opened = capio::os().OpenAt(AT_FDCWD, elsewhere.c_str(), flags, mode);
+          if (opened < 0) return Status::Error(-opened);
+          return opened;
+        });
     if (fd.ok() && file != nullptr) *out = new capio_file{std::move(file)};
     return fd;
   });

@@ -78,6 +78,16 @@ Result<std::unique_ptr<Directory>> Directory::Open(const std::shared_ptr<Session
   return directory;
 }
 
+Result<std::unique_ptr<Directory>> Directory::OpenElsewhere(const std::shared_ptr<Session>& session,
+                                                            const std::string& path) {
+  auto entries = ListDirectory(AT_FDCWD, path.c_str(), Layer::kReal);
+  if (!entries.ok()) return entries.status();
+  std::unique_ptr<Directory> directory(new Directory(session, "", std::make_shared<const Rule>()));
+  for (DirEntry& entry : *entries) directory->entries_.push_back(std::move(entry));
+  directory->done_ = true;
+  return directory;
+}
+
 // What a consumer must not see of the real directory (S3): a declared output that an earlier run
 // has left.
 bool Directory::Hidden(const DirEntry& entry) const {

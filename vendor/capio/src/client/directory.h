@@ -16,6 +16,9 @@ class Directory {
  public:
   static Result<std::unique_ptr<Directory>> Open(const std::shared_ptr<Session>& session,
                                                  const std::string& relative);
+  // A directory outside CAPIO_DIR, as it stands.
+  static Result<std::unique_ptr<Directory>> OpenElsewhere(const std::shared_ptr<Session>& session,
+                                                          const std::string& path);
   // Packs as many capio_dirent records into buf as fit. 0: the end. Under no_update this waits for
   // more entries until the directory is committed.
   Result<size_t> Read(void* buf, size_t cap);

@@ -165,6 +165,7 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
   auto rule = session->RuleOf(relative);
   bool truncate = (flags & O_TRUNC) != 0 && (flags & O_ACCMODE) != O_RDONLY;
   bool exclusive = (flags & O_CREAT) != 0 && (flags & O_EXCL) != 0;
+  bool follow = (flags & O_NOFOLLOW) == 0 && !exclusive;
   int plain = flags & ~(O_CREAT | O_EXCL | O_TRUNC);
   if (rule->declared() && !session->DeclaredProducer(*rule)) {
     if (truncate) {
@@ -174,7 +175,7 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     } else {
       // To change what somebody else makes, it must be there, and whole, first.
       struct stat st = {};
-      auto layer = AwaitExistence(session.get(), relative, true, &st);
+      auto layer = AwaitExistence(session.get(), relative, follow, &st);
       if (!layer.ok()) return layer.status();
       if (exclusive) return Status::Error(EEXIST);
       Fd watched(os().OpenAt(layers.DirOf(*layer), At(relative), O_RDONLY, 0));
@@ -217,9 +218,9 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
       if (!Missing(-fd.get())) return Status::Error(-fd.get());
       missing = -fd.get();
     }
-    if (in_real && S_ISLNK(st.st_mode) &&
-        os().FstatAt(store.real.get(), relative.c_str(), &st, 0) < 0) {
-      return Status::Error(ENOENT);
+    if (in_real && S_ISLNK(st.st_mode) && follow) {
+      layers.NoteLink();
+      return Status::Error(kLinkAhead);
     }
     if (in_real) {
       if (S_ISDIR(st.st_mode)) return Status::Error(EISDIR);
@@ -279,13 +280,11 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
       continue;
     }
     if (made == -EEXIST && !exclusive) {
-      // A dangling symbolic link: the file it names is made through it.
       struct stat link = {};
-      if (layers.In(layer, relative, &link) && S_ISLNK(link.st_mode)) {
-        made = os().OpenAt(layers.DirOf(layer), relative.c_str(), plain | O_CREAT, mode);
-      } else {
-        continue;
+      if (follow && layers.In(layer, relative, &link) && S_ISLNK(link.st_mode)) {
+        return Status::Error(kLinkAhead);
       }
+      continue;
     }
     if (made == -ENOSPC && layer == Layer::kTree && !refused && session->room().CanMove()) {
       refused = true;  // the kernel knows better how short it is
@@ -324,7 +323,11 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
     return record.status();
   };
   bool restart = truncate && !created;
-  if (!created && ((truncate && state == kCommitted) ||
+  // With further names it stays the file that those mean, and is written anew in place.
+  struct stat named = {};
+  const bool in_place = restart && state == kCommitted && layer != Layer::kReal &&
+                        os().Fstat(fd.get(), &named) == 0 && named.st_nlink > 1;
+  if (!created && ((truncate && state == kCommitted && !in_place) ||
                    (state == kFailed && (flags & O_ACCMODE) != O_RDONLY))) {
     Status replaced = replace();
     struct stat moved = {};
@@ -341,7 +344,12 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
   }
   std::unique_ptr<File> file(new File(session, *record, std::move(fd), plain, layer));
   CAPIO_RETURN_IF_ERROR(file->CountOpen());
-  if (restart) {
+  if (in_place) {
+    if (Status cut = file->Truncate(0); !cut.ok()) {
+      (void)file->Close(CloseKind::kCount, FdFate::kClose);
+      return cut;
+    }
+  } else if (restart) {
     auto growing = file->Restart();
     if (!growing.ok() || !*growing) {
       file->cell_.load()->word.fetch_add(1, std::memory_order_seq_cst);

@@ -1,6 +1,7 @@
 #include "client/namespace.h"
 
 #include <fcntl.h>
+#include <limits.h>
 
 #include "capio/capio.h"
 #include "client/file.h"
@@ -16,7 +17,7 @@ Result<FileRecord*> FindRecord(Session* session, const std::string& relative, La
                                FileIdentity id, bool make) {
   Store& store = session->store();
   if (id.ino == 0) {
-    Fd fd(os().OpenAt(store.layers->DirOf(layer), At(relative), O_PATH, 0));
+    Fd fd(os().OpenAt(store.layers->DirOf(layer), At(relative), O_PATH | O_NOFOLLOW, 0));
     if (!fd.valid()) return static_cast<FileRecord*>(nullptr);
     struct stat st = {};
     if (os().Fstat(fd.get(), &st) < 0 || !S_ISREG(st.st_mode) ||
@@ -69,6 +70,24 @@ class Naming {
   Activity said_;
 };
 
+std::string TemporaryBeside(const std::string& path) {
+  return path.substr(0, path.rfind('/') + 1) + ".capio-" + std::to_string(os().Random());
+}
+
+// A symbolic link gets another place: it is made anew there.
+Status MoveLink(int from_dir, const std::string& from, int to_dir, const std::string& to) {
+  std::string target(PATH_MAX, '\0');
+  ssize_t size = os().ReadlinkAt(from_dir, from.c_str(), target.data(), target.size());
+  if (size < 0) return Status::Error(static_cast<int>(-size));
+  target.resize(static_cast<size_t>(size));
+  std::string temporary = TemporaryBeside(to);
+  int error = os().SymlinkAt(target.c_str(), to_dir, temporary.c_str());
+  if (error == 0) error = os().RenameAt(to_dir, temporary.c_str(), to_dir, to.c_str());
+  if (error == 0) return Status::Ok();
+  (void)os().UnlinkAt(to_dir, temporary.c_str(), 0);
+  return Status::Error(-error);
+}
+
 Status CopyAcross(int from_dir, const std::string& from, int to_dir, const std::string& to) {
   Fd source(os().OpenAt(from_dir, At(from), O_RDONLY | O_NOFOLLOW, 0));
   if (!source.valid()) return Status::Error(-source.get());
@@ -77,9 +96,7 @@ Status CopyAcross(int from_dir, const std::string& from, int to_dir, const std::
   if (!S_ISREG(st.st_mode)) {
     return Status::Error(EXDEV, "only regular files can be renamed across the border of CAPIO_DIR");
   }
-  size_t cut = to.rfind('/');
-  std::string temporary = (cut == std::string::npos ? "" : to.substr(0, cut + 1)) + ".capio-" +
-                          std::to_string(os().Random());
+  std::string temporary = TemporaryBeside(to);
   Fd copy(os().OpenAt(to_dir, temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600));
   if (!copy.valid()) return Status::Error(-copy.get());
   Status status = CopyBytes(source.get(), copy.get());
@@ -136,7 +153,10 @@ Result<std::string> Resolve(Session* session, const std::string& relative,
                             const Question& question) {
   CAPIO_RETURN_IF_ERROR(session->Ensure());
   Store& store = session->store();
-  if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
+  if (session->RuleOf(relative)->excluded) {
+    if (question.purpose == Purpose::kCreate) store.layers->MakeRealParents(relative);
+    return Status::Error(CAPIO_UNMANAGED);
+  }
   auto backing = [&](Layer layer) {
     std::string root = layer == Layer::kTree ? store.path + "/tree" : session->dir();
     if (layer == Layer::kFs) root += "/" + store.layers->fs().path();
@@ -155,6 +175,16 @@ Result<std::string> Resolve(Session* session, const std::string& relative,
   }
   auto layer = Locate(session, relative, question, &st);
   if (!layer.ok()) return layer.status();
+  struct stat below = {};
+  if (question.purpose == Purpose::kEntry && *layer != Layer::kReal &&
+      store.layers->InReal(relative, &below) && S_ISDIR(below.st_mode)) {
+    return backing(Layer::kReal);
+  }
+  if (question.purpose == Purpose::kChange && *layer != Layer::kReal && S_ISREG(st.st_mode)) {
+    // What has been written back has to be so once more.
+    auto record = FindRecord(session, relative, *layer, {}, false);
+    if (record.ok() && *record != nullptr) (*record)->flags.fetch_or(kFileDirty);
+  }
   return backing(*layer);
 }
 
@@ -189,7 +219,63 @@ Status RemoveFile(Session* session, const std::string& relative) {
   return Status::Ok();
 }
 
-Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to) {
+Status MakeSymlink(Session* session, const std::string& target, const std::string& relative) {
+  CAPIO_RETURN_IF_ERROR(session->Ensure());
+  if (session->RuleOf(relative)->excluded) {
+    session->store().layers->MakeRealParents(relative);
+    return Status::Error(CAPIO_UNMANAGED);
+  }
+  if (relative.empty()) return Status::Error(EEXIST);
+  CAPIO_RETURN_IF_ERROR(session->store().layers->Symlink(target, relative));
+  session->NoticePath(relative);
+  return Status::Ok();
+}
+
+Status LinkPath(Session* session, const NameEnd& from, const NameEnd& to) {
+  CAPIO_RETURN_IF_ERROR(session->Ensure());
+  Store& store = session->store();
+  if (!from.managed || !to.managed) {
+    // Only what lies in CAPIO_DIR itself can have a name elsewhere, or is elsewhere and gets one.
+    struct stat st = {};
+    auto layer = store.layers->Find(from.managed ? from.relative : to.relative, &st, false);
+    if (from.managed && !layer.ok()) return layer.status();
+    int missing =
+        from.managed ? 0 : os().FstatAt(AT_FDCWD, from.path.c_str(), &st, AT_SYMLINK_NOFOLLOW);
+    if (missing < 0) return Status::Error(-missing);
+    if (!from.managed && layer.ok()) return Status::Error(EEXIST);
+    std::string parent(ParentOf(to.relative));
+    if (to.managed && store.layers->Find(parent, &st, true).ok() && S_ISDIR(st.st_mode)) {
+      CAPIO_RETURN_IF_ERROR(store.layers->MakeInReal(parent));
+    }
+    int error = os().LinkAt(from.managed ? store.layers->DirOf(*layer) : AT_FDCWD,
+                            from.managed ? from.relative.c_str() : from.path.c_str(),
+                            to.managed ? store.real.get() : AT_FDCWD,
+                            to.managed ? to.relative.c_str() : to.path.c_str(), 0);
+    if (error < 0) return Status::Error(-error);
+    if (to.managed) session->NoticePath(to.relative);
+    return Status::Ok();
+  }
+  CAPIO_RETURN_IF_ERROR(AwaitIfDeclared(session, from.relative));
+  Naming naming_from(session, from.relative, false);
+  Naming naming_to(session, to.relative, false);
+  CAPIO_RETURN_IF_ERROR(store.layers->Link(from.relative, to.relative));
+  struct stat st = {};
+  auto layer = store.layers->Find(to.relative, &st, false);
+  if (layer.ok()) {
+    auto record = FindRecord(session, to.relative, *layer, {}, true);
+    auto rule = session->RuleOf(to.relative);
+    // The names share one state; the rule is that of the name which has one.
+    if (record.ok() && *record != nullptr && rule->declared()) {
+      CAPIO_RETURN_IF_ERROR(
+          store.records->Rename(*record, to.relative, session->RuleForNew(*rule)));
+      (void)session->Evaluate(*record, -1);
+    }
+  }
+  session->NoticePath(to.relative);
+  return Status::Ok();
+}
+
+Status RenamePath(Session* session, const NameEnd& from, const NameEnd& to) {
   CAPIO_RETURN_IF_ERROR(session->Ensure());
   Store& store = session->store();
   if (from.managed) CAPIO_RETURN_IF_ERROR(AwaitIfDeclared(session, from.relative));
@@ -240,14 +326,19 @@ Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to) 
       int error = os().RenameAt(store.real.get(), from.relative.c_str(), AT_FDCWD, to.path.c_str());
       return error < 0 ? Status::Error(-error) : Status::Ok();
     }
-    CAPIO_RETURN_IF_ERROR(
-        CopyAcross(store.layers->DirOf(*layer), from.relative, AT_FDCWD, to.path));
+    auto move = S_ISLNK(st.st_mode) ? MoveLink : CopyAcross;
+    CAPIO_RETURN_IF_ERROR(move(store.layers->DirOf(*layer), from.relative, AT_FDCWD, to.path));
     return store.layers->Unlink(from.relative);
   }
   // From outside: the file lies beside its new name already (x.tmp -> x), or comes from elsewhere.
   struct stat st = {};
   if (int error = os().FstatAt(AT_FDCWD, from.path.c_str(), &st, AT_SYMLINK_NOFOLLOW); error < 0) {
     return Status::Error(-error);
+  }
+  struct stat over = {};
+  if (auto layer = store.layers->Find(to.relative, &over, false);
+      layer.ok() && S_ISDIR(over.st_mode) != S_ISDIR(st.st_mode)) {
+    return Status::Error(S_ISDIR(over.st_mode) ? EISDIR : ENOTDIR);
   }
   if (S_ISREG(st.st_mode)) {
     Fd fd(os().OpenAt(AT_FDCWD, from.path.c_str(), O_PATH | O_NOFOLLOW, 0));
@@ -269,6 +360,13 @@ Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to) 
     // Its directory exists only in the store, or it lies on another file system.
     if (S_ISDIR(st.st_mode)) return Status::Error(EXDEV);
     CAPIO_RETURN_IF_ERROR(store.layers->MakeParents(to.relative));
+    if (S_ISLNK(st.st_mode)) {
+      store.layers->NoteLink();
+      CAPIO_RETURN_IF_ERROR(MoveLink(AT_FDCWD, from.path, store.tree.get(), to.relative));
+      (void)os().UnlinkAt(AT_FDCWD, from.path.c_str(), 0);
+      session->NoticePath(to.relative);
+      return Status::Ok();
+    }
     std::string scratch = "x" + std::to_string(os().Random());
     CAPIO_RETURN_IF_ERROR(CopyAcross(AT_FDCWD, from.path, store.scratch.get(), scratch));
     Fd copy(os().OpenAt(store.scratch.get(), scratch.c_str(), O_RDONLY, 0));

@@ -11,7 +11,14 @@
 
 namespace capio {
 
-enum class Purpose { kLookup = 0, kExistence = 1, kContent = 2, kChange = 3, kCreate = 4 };
+enum class Purpose {
+  kLookup = 0,
+  kExistence = 1,
+  kContent = 2,
+  kChange = 3,
+  kCreate = 4,
+  kEntry = 5
+};
 
 // What is asked about a path.
 struct Question {
@@ -31,14 +38,17 @@ Result<std::string> Resolve(Session* session, const std::string& relative,
 Status MakeDirectory(Session* session, const std::string& relative, mode_t mode);
 Status RemoveDirectory(Session* session, const std::string& relative);
 Status RemoveFile(Session* session, const std::string& relative);
-// Either path may be unmanaged (but not both): relative is then empty and the path as given is
+Status MakeSymlink(Session* session, const std::string& target, const std::string& relative);
+// One of two names. Either may be unmanaged (but not both): relative is then empty and the path is
 // used.
-struct RenameEnd {
+struct NameEnd {
   bool managed = false;
   std::string relative;
   std::string path;
 };
-Status RenamePath(Session* session, const RenameEnd& from, const RenameEnd& to);
+Status RenamePath(Session* session, const NameEnd& from, const NameEnd& to);
+// A further name of a file; from is not followed.
+Status LinkPath(Session* session, const NameEnd& from, const NameEnd& to);
 
 }  // namespace capio
 

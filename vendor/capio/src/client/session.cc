@@ -1,6 +1,7 @@
 #include "client/session.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +56,16 @@ uint64_t ProcessKey() {
     if (process_key.compare_exchange_strong(key, fresh)) return fresh;
   }
   return key;
+}
+
+// What the kernel calls an open directory; "" where /proc does not tell.
+std::string NameOfDescriptor(int fd) {
+  char link[64];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  std::string name(PATH_MAX, '\0');
+  ssize_t size = os().ReadlinkAt(AT_FDCWD, link, name.data(), name.size());
+  name.resize(size < 0 ? 0 : static_cast<size_t>(size));
+  return name;
 }
 
 Status Translated(int code, const std::string& sentence) { return Status::Error(code, sentence); }
@@ -126,6 +137,8 @@ Result<std::shared_ptr<Session>> Session::Open(const SessionConfig& config) {
     }
   }
   CAPIO_RETURN_IF_ERROR(session->Connect());
+  session->tree_dir_ = NameOfDescriptor(session->store_->tree.get());
+  if (session->tree_dir_.empty()) session->tree_dir_ = session->store_->path + "/tree";
   session->fork_epoch_.store(ForkEpoch());
   return session;
 }
@@ -505,40 +518,6 @@ void Session::SetFlags(uint32_t set, uint32_t clear) {
 
 // ---- names and rules
 // --------------------------------------------------------------------------------
-
-// ".." of something that is not there, or is no directory, leads nowhere: normalising alone would
-// hide that.
-Status Session::CheckDotDot(std::string_view path) const {
-  for (size_t at = path.find("/.."); at != std::string_view::npos; at = path.find("/..", at + 1)) {
-    if (at == 0 || (at + 3 < path.size() && path[at + 3] != '/')) continue;
-    auto prefix = AbsolutePath(path.substr(0, at));
-    if (!prefix.ok()) return prefix.status();
-    std::string relative;
-    if (!PathBelow(*prefix, dir_, &relative) && !PathBelow(*prefix, real_dir_, &relative)) continue;
-    struct stat st = {};
-    auto layer = store_->layers->Find(relative, &st, true);
-    if (!layer.ok()) return layer.status();
-    if (!S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
-  }
-  return Status::Ok();
-}
-
-Result<std::string> Session::Relative(std::string_view path) const {
-  std::string relative;
-  // What most programs use needs no copy.
-  if (!IsNormal(path) || !PathBelow(path, dir_, &relative)) {
-    auto absolute = AbsolutePath(path);
-    if (!absolute.ok()) return absolute.status();
-    if (path.find("/..") != std::string_view::npos) CAPIO_RETURN_IF_ERROR(CheckDotDot(path));
-    if (!PathBelow(*absolute, dir_, &relative) && !PathBelow(*absolute, real_dir_, &relative)) {
-      return Status::Error(CAPIO_UNMANAGED);
-    }
-  }
-  if (relative == ".capio" || relative.rfind(".capio/", 0) == 0) {
-    return Status::Error(CAPIO_UNMANAGED);
-  }
-  return relative;
-}
 
 std::shared_ptr<const Rule> Session::RuleOf(const std::string& relative) {
   if (!store_->rules->any()) return NoRule();

@@ -53,8 +53,6 @@ class Session {
   Status AwaitSafe(uint32_t wait_ms);
   void SetFlags(uint32_t set, uint32_t clear);
 
-  // Relative path inside CAPIO_DIR, or CAPIO_UNMANAGED.
-  Result<std::string> Relative(std::string_view path) const;
   std::shared_ptr<const Rule> RuleOf(const std::string& relative);
   // Adds rules (see ParseRules) for all clients. EINVAL: the rules are wrong; EBUSY: they
   // contradict others.
@@ -106,6 +104,8 @@ class Session {
   Store& store() { return *store_; }
   const std::string& dir() const { return dir_; }
   const std::string& real_dir() const { return real_dir_; }
+  // The memory tree, as the kernel names it.
+  const std::string& tree_dir() const { return tree_dir_; }
   const std::string& app_name() const { return config_.app; }
   uint32_t app() const { return app_; }
   uint32_t slot() const { return slot_; }
@@ -118,7 +118,6 @@ class Session {
   bool ended() const { return ended_.load(std::memory_order_acquire); }
 
  private:
-  Status CheckDotDot(std::string_view path) const;
   friend class Activity;
   explicit Session(SessionConfig config) : config_(std::move(config)) {}
 
@@ -157,6 +156,7 @@ class Session {
   SessionConfig config_;
   std::string dir_;
   std::string real_dir_;
+  std::string tree_dir_;
   std::string config_text_;
   AppSize app_size_;
   uint64_t member_key_ = 0;  // shared with children by fork, which are the same process of the app

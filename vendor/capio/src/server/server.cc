@@ -814,8 +814,17 @@ void Server::LastLook(const std::string& path, const struct stat& st) {
   auto found = store_->records->FindOrCreate(id, path, rule, &created);
   if (!found.ok()) return;
   FileRecord* record = *found;
-  // A directory above it may have been renamed.
-  if (store_->records->NameOf(record) != path) (void)store_->records->Rename(record, path, rule);
+  if (std::string name = store_->records->NameOf(record); name != path) {
+    struct stat named = {};
+    if (st.st_nlink > 1 && store_->layers->InStore(name, &named) && named.st_ino == st.st_ino &&
+        named.st_dev == st.st_dev && (keep_all || store_->RuleOf(name).permanent)) {
+      // A hard link: it is made again once the file is in place.
+      if (rule.permanent) further_names_.emplace_back(path, name);
+      return;
+    }
+    // A directory above it may have been renamed.
+    (void)store_->records->Rename(record, path, rule);
+  }
   Sealed sealed;
   FileState state = store_->judge->Evaluate(record, -1, &sealed);
   Claims claims = ClaimsOn(store_.get(), record, rule);
@@ -841,9 +850,31 @@ void Server::LastLook(const std::string& path, const struct stat& st) {
   Persist(record, path, to, true);
 }
 
+// Hard links of the store become hard links of CAPIO_DIR.
+void Server::MakeFurtherNames() {
+  int real = store_->real.get();
+  for (const auto& [path, name] : further_names_) {
+    std::string parent(ParentOf(path));
+    (void)store_->layers->MakeInReal(parent);
+    std::string temporary = Below(parent, ".capio-" + std::to_string(os().Random()) + ".tmp");
+    int error = os().LinkAt(real, name.c_str(), real, temporary.c_str(), 0);
+    if (error == 0) error = os().RenameAt(real, temporary.c_str(), real, path.c_str());
+    if (error < 0) {
+      (void)os().UnlinkAt(real, temporary.c_str(), 0);
+      Note("cannot make " + path + " in CAPIO_DIR, a hard link to " + name + ": " +
+           strerror(-error));
+    } else {
+      // Two names of one file already: then rename(2) does nothing.
+      (void)os().UnlinkAt(real, temporary.c_str(), 0);
+    }
+  }
+  further_names_.clear();
+}
+
 void Server::Finish() {
   Header& header = store_->segment->header();
   last_pass_ = false;
+  MakeFurtherNames();
   header.flags.fetch_and(~uint32_t{kNoneToCome});
   if (AnyClient()) {
     // Told to stop while clients live: they go on, and the next server adopts the store.

@@ -90,6 +90,7 @@ class Server {
   void StartLastPass();
   void LastPassOver(Layer layer, const std::string& directory);
   void LastLook(const std::string& path, const struct stat& st);
+  void MakeFurtherNames();
   void Finish();
   void AnswerByes();
   void ShowLife();
@@ -115,7 +116,9 @@ class Server {
   std::map<int, FileRecord*> closing_;  // inotify watch -> file whose last writer has yet to close
   std::set<FileRecord*> queued_;        // handed to the pool
   std::set<FileRecord*> again_;         // to be looked at once the pool is done with them
-  int closing_retry_ms_ = 0;            // when to ask again for the writers of closing_; 0: no need
+  // Hard links that the last pass has met: a name, and the one that the file is written back by.
+  std::vector<std::pair<std::string, std::string>> further_names_;
+  int closing_retry_ms_ = 0;  // when to ask again for the writers of closing_; 0: no need
   int64_t swept_ = 0;
   int64_t shown_life_ = 0;
   uint64_t rules_seen_ = 0;  // the version that the records have been given

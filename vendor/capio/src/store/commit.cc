@@ -10,6 +10,7 @@
 #include "store/apps.h"
 #include "store/probe.h"
 #include "store/waits.h"
+#include "store/walk.h"
 
 namespace capio {
 namespace {
@@ -404,9 +405,17 @@ Prospect Judge::ProspectOfPattern(const std::string& pattern, int depth, Sealed*
 Prospect Judge::ProspectOfOne(const std::string& dependency, int depth, Sealed* sealed) {
   if (IsGlob(dependency)) return ProspectOfPattern(dependency, depth, sealed);
   std::string path = UnescapeGlob(dependency);
-  Rule rule = rule_of_(path);
   struct stat st = {};
   auto layer = layers_->Find(path, &st, true);
+  if (layer.code() == kLinkAhead) {
+    const std::string_view dir = segment_->header().capio_dir;
+    auto walked = Walk(*layers_, {dir, dir, ""}, std::string(dir) + "/" + path, true);
+    if (walked.ok() && walked->inside) {
+      path = std::move(walked->path);
+      layer = layers_->Find(path, &st, true);
+    }
+  }
+  Rule rule = rule_of_(path);
   if (layer.ok()) {
     if (S_ISDIR(st.st_mode)) return ProspectOfDirectory(path, rule, true, depth, sealed);
     if (FileRecord* record = RecordAt(*layer, path, st)) {

@@ -2,12 +2,14 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <string.h>
 
 #include <algorithm>
 #include <unordered_set>
 
+#include "os/fork.h"
 #include "os/paths.h"
 #include "store/attributes.h"
 
@@ -23,6 +25,9 @@ struct LinuxDirent {
 constexpr size_t kNameOffset = 19;  // of d_name in linux_dirent64, getdents64(2)
 
 std::string RandomName() { return "x" + std::to_string(os().Random()); }
+
+ForkMutex& plain_mutex = *new ForkMutex(ForkMutex::kLeaf);
+std::atomic<uint64_t> layers_made{0};
 
 }  // namespace
 
@@ -77,6 +82,16 @@ Status CopyBytes(int from, int to) {
   }
 }
 
+Layers::Layers(int tree, int real, int scratch, FsTree* fs, Identities identities,
+               std::atomic<uint32_t>* links)
+    : tree_(tree),
+      real_(real),
+      scratch_(scratch),
+      fs_(fs),
+      identities_(identities),
+      links_(links),
+      number_(layers_made.fetch_add(1) + 1) {}
+
 int Layers::DirOf(Layer layer) const {
   switch (layer) {
     case Layer::kTree:
@@ -114,21 +129,57 @@ Fd Layers::OpenInStore(const std::string& path, int flags, Layer* layer, mode_t 
 
 Result<Layer> Layers::Find(const std::string& path, struct stat* st, bool follow,
                            FileIdentity* id) const {
-  int flags = follow ? 0 : AT_SYMLINK_NOFOLLOW;
+  auto found = [&](Layer layer) -> Result<Layer> {
+    if (!follow || !S_ISLNK(st->st_mode)) return layer;
+    NoteLink();
+    return Status::Error(kLinkAhead);
+  };
   FileIdentity unused;
   if (id == nullptr) id = &unused;
-  // A dangling link in the tree is looked up below like a name that is not there.
-  int error = identities_.Stat(tree_, At(path), flags, st, id);
-  if (error == 0) return Layer::kTree;
+  int error = identities_.Stat(tree_, At(path), AT_SYMLINK_NOFOLLOW, st, id);
+  if (error == 0) return found(Layer::kTree);
   if (int fs = fs_->dir(); fs >= 0) {
-    int middle = os().FstatAt(fs, At(path), st, flags);
-    if (middle == 0) return Layer::kFs;
+    int middle = os().FstatAt(fs, At(path), st, AT_SYMLINK_NOFOLLOW);
+    if (middle == 0) return found(Layer::kFs);
     if (error == -ENOENT) error = middle;
   }
-  int below = os().FstatAt(real_, At(path), st, flags);
-  if (below == 0) return Layer::kReal;
+  int below = os().FstatAt(real_, At(path), st, AT_SYMLINK_NOFOLLOW);
+  if (below == 0) return found(Layer::kReal);
   // The error that says more: ENOTDIR, ELOOP or EACCES rather than ENOENT.
   return Status::Error(below != -ENOENT ? -below : -error);
+}
+
+bool Layers::LinkAbove(const std::string& path) const {
+  std::string parent(ParentOf(path));
+  if (parent.empty()) return false;
+  // Most calls of a thread are about one directory.
+  thread_local struct {
+    uint64_t layers;
+    std::string parent;
+  } last = {};
+  if (last.layers == number_ && last.parent == parent) return false;
+  {
+    ForkGuard guard(plain_mutex);
+    if (plain_.count(parent) != 0) {
+      last = {number_, parent};
+      return false;
+    }
+  }
+  struct stat st = {};
+  bool whole = true;
+  for (size_t end = 0; whole && end != parent.size();) {
+    end = std::min(parent.find('/', end + 1), parent.size());
+    whole = os().FstatAt(real_, parent.substr(0, end).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (whole && S_ISLNK(st.st_mode)) return true;
+  }
+  // One that is not there may become a link; not so where the store has a directory.
+  if (!whole && !InStore(parent, &st)) return false;
+  constexpr size_t kMostKnown = 1 << 16;
+  ForkGuard guard(plain_mutex);
+  if (plain_.size() >= kMostKnown) plain_.clear();
+  plain_.insert(parent);
+  last = {number_, parent};
+  return false;
 }
 
 Status Layers::MakeParents(Layer layer, const std::string& path) {
@@ -295,7 +346,56 @@ Status Layers::Mkdir(const std::string& path, mode_t mode) {
   return error < 0 ? Status::Error(-error) : Status::Ok();
 }
 
+Status Layers::Symlink(const std::string& target, const std::string& path) {
+  struct stat st = {};
+  if (InReal(path, &st) || In(Layer::kFs, path, &st)) return Status::Error(EEXIST);
+  NoteLink();
+  int error = os().SymlinkAt(target.c_str(), tree_, path.c_str());
+  if (error == -ENOENT && !target.empty()) {
+    CAPIO_RETURN_IF_ERROR(MakeParents(path));
+    error = os().SymlinkAt(target.c_str(), tree_, path.c_str());
+  }
+  return error < 0 ? Status::Error(-error) : Status::Ok();
+}
+
+Result<std::string> Layers::ReadLink(Layer layer, const std::string& path) const {
+  std::string target(PATH_MAX, '\0');
+  ssize_t size = os().ReadlinkAt(DirOf(layer), path.c_str(), target.data(), target.size());
+  if (size < 0) return Status::Error(static_cast<int>(-size));
+  target.resize(static_cast<size_t>(size));
+  return target;
+}
+
+Status Layers::Link(const std::string& from, const std::string& to) {
+  struct stat st = {};
+  auto layer = Find(from, &st, false);
+  if (!layer.ok()) return layer.status();
+  struct stat there = {};
+  for (Layer each : {Layer::kTree, Layer::kFs, Layer::kReal}) {
+    if (In(each, to, &there)) return Status::Error(EEXIST);
+  }
+  if (S_ISDIR(st.st_mode)) return Status::Error(EPERM);
+  if (S_ISLNK(st.st_mode)) NoteLink();
+  int dir = DirOf(*layer);
+  int error = os().LinkAt(dir, from.c_str(), dir, to.c_str(), 0);
+  if (error == -ENOENT) {
+    if (*layer == Layer::kReal) {
+      std::string parent(ParentOf(to));
+      auto found = Find(parent, &there, true);
+      if (!found.ok()) return found.status();
+      if (!S_ISDIR(there.st_mode)) return Status::Error(ENOTDIR);
+      CAPIO_RETURN_IF_ERROR(MakeInReal(parent));
+    } else {
+      CAPIO_RETURN_IF_ERROR(MakeParents(*layer, to));
+    }
+    error = os().LinkAt(dir, from.c_str(), dir, to.c_str(), 0);
+  }
+  return error < 0 ? Status::Error(-error) : Status::Ok();
+}
+
 Status Layers::Rmdir(const std::string& path) {
+  struct stat st = {};
+  if (Find(path, &st, false).ok() && !S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
   int fs = fs_->dir();
   // A directory with entries must not lose its twin below first.
   for (int dir : {tree_, fs}) {
@@ -375,8 +475,16 @@ Status Layers::Rename(const std::string& from, const std::string& to) {
     if (error == -ENOENT && !in_tree && !in_fs) {
       // The new parent exists only in the store.
       if (directory) return Status::Error(EXDEV);
-      CAPIO_RETURN_IF_ERROR(CopyUp(from));
-      in_tree = true;
+      if (S_ISREG(top.st_mode)) {
+        CAPIO_RETURN_IF_ERROR(CopyUp(from));
+        in_tree = true;
+      } else {
+        std::string parent(ParentOf(to));
+        auto found = Find(parent, &st, true);
+        if (!found.ok()) return found.status();
+        CAPIO_RETURN_IF_ERROR(MakeInReal(parent));
+        error = os().RenameAt(real_, from.c_str(), real_, to.c_str());
+      }
     }
     // The store's file takes the new name; the one below must not come to light under the old one.
     if (error == -ENOENT && (in_tree || in_fs)) error = os().UnlinkAt(real_, from.c_str(), 0);

@@ -9,9 +9,11 @@
 #define CAPIO_STORE_LAYERS_H_
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -21,6 +23,10 @@
 #include "store/identity.h"
 
 namespace capio {
+
+// Not an errno: a symbolic link is in the way, which the kernel could only follow within one layer.
+// The path has to be walked (store/walk.h).
+constexpr int kLinkAhead = -4098;
 
 enum class Layer : uint8_t { kTree = 0, kFs = 1, kReal = 2 };
 
@@ -34,16 +40,25 @@ struct DirEntry {
 class Layers {
  public:
   // Descriptors and the fs tree stay the caller's. scratch: a directory on the tree's file system
-  // for files not yet named.
-  Layers(int tree, int real, int scratch, FsTree* fs, Identities identities)
-      : tree_(tree), real_(real), scratch_(scratch), fs_(fs), identities_(identities) {}
+  // for files not yet named. links: the word of the header.
+  Layers(int tree, int real, int scratch, FsTree* fs, Identities identities,
+         std::atomic<uint32_t>* links);
 
   // How to know in which order the files of the store were made: a number that is larger for a
   // younger one, 0 if not known. Listings that mix layers need it.
   void SetAge(std::function<uint64_t(const FileIdentity&)> age) { age_ = std::move(age); }
 
-  // The top-most layer that has the path. -ENOENT as a Status if none. id, if given, is set as
-  // Identities::Stat does.
+  // Whether there are symbolic links: then paths have to be walked before they are given to
+  // anything here. The store's own are told of before they are made; of CAPIO_DIR's nobody knows
+  // until they are met.
+  [[nodiscard]] bool links() const { return links_->load(std::memory_order_acquire) != 0; }
+  void NoteLink() const { links_->store(1, std::memory_order_seq_cst); }
+  // Whether a directory above the path is a symbolic link of CAPIO_DIR. Directories that are there
+  // are looked at once.
+  bool LinkAbove(const std::string& path) const;
+
+  // The top-most layer that has the path. -ENOENT as a Status if none; kLinkAhead if follow is
+  // given and it is a symbolic link. id, if given, is set as Identities::Stat does.
   Result<Layer> Find(const std::string& path, struct stat* st, bool follow,
                      FileIdentity* id = nullptr) const;
   bool In(Layer layer, const std::string& path, struct stat* st) const;
@@ -83,6 +98,12 @@ class Layers {
   void AbandonMove();
   Status Mkdir(const std::string& path, mode_t mode);
   Status Rmdir(const std::string& path);
+  // The name must not exist. -EEXIST if it does.
+  Status Symlink(const std::string& target, const std::string& path);
+  // A further name of the file, in the layer that it is in.
+  Status Link(const std::string& from, const std::string& to);
+  // What a symbolic link holds.
+  Result<std::string> ReadLink(Layer layer, const std::string& path) const;
   // Removes the name from all layers.
   Status Unlink(const std::string& path);
   Status Rename(const std::string& from, const std::string& to);
@@ -109,6 +130,9 @@ class Layers {
   int scratch_;
   FsTree* fs_;
   Identities identities_;
+  std::atomic<uint32_t>* links_;
+  const uint64_t number_;                          // of this object, and of no other one
+  mutable std::unordered_set<std::string> plain_;  // directories without a link above them
   std::function<uint64_t(const FileIdentity&)> age_;
 };
 

@@ -15,7 +15,7 @@
 namespace capio {
 
 constexpr uint64_t kSegmentMagic = 0x31474553'4f495041;  // "APIOSEG1"
-constexpr uint32_t kLayoutVersion = 6;
+constexpr uint32_t kLayoutVersion = 7;
 constexpr uint32_t kMaxClients = 1024;  // slot 0 is the server's
 constexpr uint32_t kMaxApps = 256;
 constexpr uint32_t kFileBuckets = 1u << 15;
@@ -258,6 +258,7 @@ struct Header {
   uint64_t config_hash;
   std::atomic<uint64_t> added_rules;   // newest AddedRules; 0: none
   std::atomic<uint32_t> fs_in_use;     // something is, or was, in the fs tree
+  std::atomic<uint32_t> links;         // a symbolic link has been made, or seen, in CAPIO_DIR
   std::atomic<uint64_t> memory_limit;  // CAPIO_MEMORY_LIMIT in bytes; 0: none
   std::atomic<uint64_t> tree_bytes;    // what the memory tree takes, about: counted, then estimated
   std::atomic<int64_t> counted_ns;     // when it was counted last, and what that cost

@@ -167,7 +167,8 @@ Status Store::Assemble(std::unique_ptr<Segment> control) {
     }
     identities = Identities(tree_stat.st_dev);
   }
-  layers = std::make_unique<Layers>(tree.get(), real.get(), scratch.get(), fs.get(), identities);
+  layers = std::make_unique<Layers>(tree.get(), real.get(), scratch.get(), fs.get(), identities,
+                                    &segment->header().links);
   layers->SetAge([this](const FileIdentity& id) {
     const FileRecord* record = records->Find(id);
     return record == nullptr ? 0 : record->age.load(std::memory_order_relaxed);

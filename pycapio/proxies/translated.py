@@ -1,0 +1,54 @@
+"""Twins of calls about one path that need only its translation: they are generated from rows."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from typing import Any, NamedTuple
+
+from pycapio._pycapio import NOFOLLOW
+from pycapio.patching import proxy_for
+from pycapio.proxies._dispatch import At, backing, with_user_path
+
+
+class Links(Enum):
+    """What a call does with a path that ends in a symbolic link."""
+
+    FOLLOWED = "the call is about what the link leads to"
+    ITSELF = "the call is about the link"
+    ARGUMENT = "follow_symlinks says which"
+
+
+class Row(NamedTuple):
+    """A function of os whose first argument is a path (or a descriptor, which is left to it)."""
+
+    name: str
+    purpose: int  # FOR_*: what the path is resolved for, and so what is waited for
+    links: Links = Links.FOLLOWED
+    shows_path: bool = True  # whether the original's errors hold the path
+
+
+def twin(row: Row) -> Any:
+    """Resolves the path, relative to dir_fd if that is given, and calls the original."""
+    original = getattr(os, row.name)
+    purpose = row.purpose | NOFOLLOW if row.links is Links.ITSELF else row.purpose
+    by_argument = row.links is Links.ARGUMENT
+
+    @proxy_for(original, module="os")
+    def proxy(path: Any, *args: Any, **kwargs: Any) -> Any:
+        wanted = purpose
+        if by_argument and not kwargs.get("follow_symlinks", True):
+            wanted |= NOFOLLOW
+        try:
+            dir_fd = kwargs.get("dir_fd")
+            where = backing(path, wanted, dir_fd)
+            if where is None:
+                return original(path, *args, **kwargs)
+            kwargs.pop("dir_fd", None)
+            return with_user_path(original, At(path, dir_fd), where, *args, **kwargs)
+        except OSError as error:
+            if row.shows_path:
+                raise
+            raise OSError(error.errno, error.strerror) from None
+
+    return proxy
