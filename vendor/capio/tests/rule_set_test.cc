@@ -315,6 +315,17 @@ TEST(RuleSet, ExactNameEndsAConflict) {
   EXPECT_TRUE(rules.Conflicts("abbc").has_value());
 }
 
+TEST(RuleSet, NoPatternStandsForCapioDir) {
+  const RuleSet rules = Streams(R"({"name": ["*"], "committed": "on_close:2"})");
+  EXPECT_EQ(rules.Match("a").streaming.close_count, 2u);
+  EXPECT_FALSE(rules.Match("").declared());
+  EXPECT_EQ(rules.Match("").streaming.commit, CommitRule::kOnTermination);
+  EXPECT_FALSE(rules.StreamingEntry("").has_value());
+  const RuleSet named = Streams(R"({"dirname": ["."], "committed": "on_n_files", "n_files": 2})");
+  EXPECT_TRUE(named.Match("").declared());
+  EXPECT_EQ(named.Match("").streaming.n_files, 2u);
+}
+
 TEST(RuleSet, CopiesAndMovesAreIndependent) {
   RuleSet rules = Streams(R"({"name": ["ab*"], "committed": "on_close"}, {"name": ["x"]})");
   const RuleSet copy = rules;

@@ -201,6 +201,7 @@ RuleSet::RuleSet(Workflow workflow) : workflow_(std::move(workflow)) {
       globs_.push_back(i);
     } else {
       exact_.emplace(entry.pattern, i);
+      root_streams_ = root_streams_ || (entry.pattern.empty() && entry.streaming.has_value());
       inherits_ = inherits_ || entry.permanent || entry.excluded || entry.storage.has_value();
     }
   }
@@ -216,6 +217,12 @@ Result<RuleSet> RuleSet::FromImage(std::span<const std::byte> image) {
   Result<Workflow> workflow = ParseRuleImage(image);
   if (!workflow.ok()) return workflow.status();
   return RuleSet(workflow.take());
+}
+
+// "*" is all that is below CAPIO_DIR. CAPIO_DIR itself, whose listing would have to wait for
+// everybody, is meant only where a clause names it.
+bool RuleSet::Fits(const Entry& glob, std::string_view path) const {
+  return (!path.empty() || root_streams_) && GlobMatch(glob.pattern, path);
 }
 
 const Entry* RuleSet::Exact(std::string_view path) const {
@@ -237,7 +244,7 @@ Rule RuleSet::Match(std::string_view path) const {
   }
   for (size_t i : globs_) {
     const Entry& entry = workflow_.entries[i];
-    if (!GlobMatch(entry.pattern, path)) continue;
+    if (!Fits(entry, path)) continue;
     if (streaming == nullptr && entry.streaming) streaming = &entry;
     if (storage == nullptr && entry.storage) storage = &entry;
     rule.permanent = rule.permanent || entry.permanent;
@@ -281,7 +288,7 @@ std::optional<size_t> RuleSet::StreamingEntry(std::string_view path) const {
     return found->second;
   }
   for (size_t i : globs_) {
-    if (workflow_.entries[i].streaming && GlobMatch(workflow_.entries[i].pattern, path)) return i;
+    if (workflow_.entries[i].streaming && Fits(workflow_.entries[i], path)) return i;
   }
   return std::nullopt;
 }
@@ -292,7 +299,7 @@ std::optional<std::pair<size_t, size_t>> RuleSet::ConflictingEntries(std::string
   for (size_t i : globs_) {
     const Entry& entry = workflow_.entries[i];
     if (winner && entry.pattern.size() < workflow_.entries[*winner].pattern.size()) break;
-    if (!entry.streaming || !GlobMatch(entry.pattern, path)) continue;
+    if (!entry.streaming || !Fits(entry, path)) continue;
     if (!winner) {
       winner = i;
     } else if (!SameStreaming(workflow_.entries[*winner], entry)) {

@@ -46,6 +46,7 @@ class RuleSet {
   //    entries that have a streaming clause. Of equally long ones the first of Workflow::entries
   //    (see Conflicts).
   //  - Producers and consumers: all entries that match the path itself, ascending.
+  //  - No pattern matches "", unless a streaming clause names it.
   //  - Permanent, excluded and storage hold for the path itself and, if the entry is a name and not
   //  a pattern, for
   //    everything below it: "dir" covers "dir/a/b", "" covers all. Storage comes from the exact
@@ -77,12 +78,14 @@ class RuleSet {
   using Map = std::unordered_map<std::string, T, Hash, std::equal_to<>>;
 
   [[nodiscard]] const Entry* Exact(std::string_view path) const;
+  [[nodiscard]] bool Fits(const Entry& glob, std::string_view path) const;
 
   Workflow workflow_;
   Map<size_t> exact_;          // name -> entry
   std::vector<size_t> globs_;  // entries that are patterns, the longest first, then in file order
   Map<uint16_t> apps_;
-  bool inherits_ = false;  // some name may hold for what is below it
+  bool inherits_ = false;      // some name may hold for what is below it
+  bool root_streams_ = false;  // a streaming clause names CAPIO_DIR itself
 };
 
 }  // namespace capio
