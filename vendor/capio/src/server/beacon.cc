@@ -78,6 +78,10 @@ Status Beacon::Claim() {
       // Nobody else can put one here either.
       if (error < 0 && error != -EEXIST && error != -ENOENT) return Status::Ok();
     }
+    // One at a time: who takes a dead server's beacon over holds its lock for a moment, and must
+    // not be taken for that server. Where directories cannot be locked (NFS) it may be.
+    Fd turn(os().OpenAt(real, directory_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0));
+    if (turn.valid()) (void)os().Flock(turn.get(), LOCK_EX);
     Fd fd(os().OpenAt(real, path_.c_str(), O_RDWR | O_NOFOLLOW, 0));
     if (fd.get() == -ENOENT) {
       Fd made = Make(mine);
