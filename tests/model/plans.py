@@ -52,6 +52,8 @@ class File:
     size: int
     directory: Directory | None = None
     permanent: bool = False
+    # Under on_file: what has to be complete first.
+    deps: list[str] = field(default_factory=list)
     # A consumer that the producer waits for in mid-file, after so many bytes.
     partner: int | None = None
     agreed: int = 0
@@ -67,6 +69,8 @@ class Directory:
     n_files: bool
     permanent: bool
     files: list[File] = field(default_factory=list)
+    # Under on_file: of the listing.
+    deps: list[str] = field(default_factory=list)
 
 
 class Plan:
@@ -149,6 +153,7 @@ class Maker:
             )
         for number in range(self.draw(st.integers(1, 5))):
             self.files.append(self.file(number))
+        self.depend()
         for consumer in range(1, self.count):
             self.agree(consumer)
         steps = [self.step(number) for number in range(self.count)]
@@ -199,6 +204,44 @@ class Maker:
             file.permanent = self.rarely()
         return file
 
+    def depend(self) -> None:
+        """Some files are complete when others are, which steps make that come before all their
+        consumers; and files that are opened once, since all may be there by then."""
+        groups = [[file] for file in self.files if file.directory is None]
+        groups += [directory.files for directory in self.directories if directory.files]
+        for group in groups:
+            if any(file.kind in ("again", "changed") for file in group) or not self.rarely():
+                continue
+            here, number = group[0].directory, min(file.seed for file in group)
+            before = min(group[0].consumers)
+            names = [
+                file.name
+                for file in self.files
+                # Those with smaller numbers only, so that there is no circle.
+                if file.seed < number
+                and file.producer < before
+                and (file.directory is None or file.directory is not here)
+            ]
+            for directory in self.directories:
+                if directory is not here and directory.producer < before and directory.files:
+                    if all(file.seed < number for file in directory.files):
+                        names += [directory.name, directory.name + "/*"]
+            if names:
+                deps = sorted(self.draw(st.sets(st.sampled_from(names), min_size=1, max_size=3)))
+                for file in group:
+                    file.commit, file.deps = "on_file", deps
+        for directory in self.directories:
+            # All entries are there by then.
+            ends = [
+                file.name
+                for file in self.files
+                if file.directory is not directory
+                and file.producer == directory.producer
+                and file.commit == "on_termination"
+            ]
+            if ends and not directory.n_files and self.draw(st.booleans()):
+                directory.deps = [self.draw(st.sampled_from(ends))]
+
     def agree(self, consumer: int) -> None:
         """The producer goes on only when this consumer has read the beginning: that is its first
         act, so nothing can keep it from it."""
@@ -225,7 +268,7 @@ class Maker:
                     continue
                 if file.producer == step:
                     outputs.append(file.name)
-                    rules.append({"name": [file.name], "committed": file.commit, "mode": file.fire})
+                    rules.append(self.rule("name", file.name, file.fire, file.commit, file.deps))
                 if step in file.consumers:
                     inputs.append(file.name)
             for directory in self.directories:
@@ -233,11 +276,12 @@ class Maker:
                 if directory.producer == step:
                     outputs += names
                     if directory.files:
-                        commit = directory.files[0].commit
+                        one = directory.files[0]
                         rules.append(
-                            {"name": [names[1]], "committed": commit, "mode": directory.fire}
+                            self.rule("name", names[1], directory.fire, one.commit, one.deps)
                         )
-                    rule: Json = {"dirname": [names[0]], "mode": directory.fire}
+                    commit = "on_file" if directory.deps else "on_termination"
+                    rule = self.rule("dirname", names[0], directory.fire, commit, directory.deps)
                     if directory.n_files and directory.files:
                         rule |= {"committed": "on_n_files", "n_files": len(directory.files)}
                     rules.append(rule)
@@ -253,6 +297,10 @@ class Maker:
             )
         kept = [file.name for file in self.files if file.permanent]
         return {"graph": graph, "permanent": kept, "exclude": ["*.tmp"]}
+
+    def rule(self, key: str, name: str, fire: str, commit: str, deps: list[str]) -> Json:
+        rule: Json = {key: [name], "mode": fire, "committed": commit}
+        return {**rule, "file_deps": deps} if deps else rule
 
     # ---- what a step does ----
 
