@@ -140,6 +140,13 @@ def _parser() -> _Parser:
         default="",
         help="CAPIO-CL file that says how the files of the workflow are shared",
     )
+    add(
+        "--resolve-prefix",
+        metavar="DIR",
+        default="",
+        help="the directory that relative paths in the CAPIO-CL file start from (default: "
+        "CAPIO_DIR)",
+    )
     add("--no-config", action="store_true", help="run without a CAPIO-CL file (default)")
     add(
         "--persist",
@@ -157,7 +164,7 @@ def _parser() -> _Parser:
         "--silent",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="keep the messages of the server to its log (default)",
+        help="print no summary when this step ends the run (default)",
     )
     add(
         "--children",
@@ -275,6 +282,7 @@ def _session_options(arguments: argparse.Namespace) -> SessionOptions:
         teardown_server=not arguments.keep_server,
         persist=arguments.persist,
         resume=arguments.resume,
+        resolve_prefix=arguments.resolve_prefix,
     )
 
 

@@ -271,6 +271,7 @@ def open_session(
     workflow_name: str,
     server_path: str,
     config_path: str,
+    resolve_prefix: str = "",
     await_server_ms: int,
     flags: int,
 ) -> Handle:
@@ -287,6 +288,7 @@ def open_session(
             ("workflow_name", workflow_name),
             ("server_path", server_path),
             ("config_path", config_path),
+            ("resolve_prefix", resolve_prefix),
         )
     }
     for name, value in keep.items():

@@ -66,7 +66,7 @@ class CapioContext:
         capio_dir: The directory managed by CAPIO; must exist. Everything outside is left alone.
         app_name: Name of this step in the workflow.
         workflow_name: Steps with the same name share their files. Any characters.
-        silent: The server prints nothing but errors.
+        silent: No summary is printed when this step ends the run; warnings and errors are.
         server_exec_path: Path or name of the server. By default the one that comes with the
             library.
         capio_cl_configuration_file: Path of a CAPIO-CL file; "" for none.

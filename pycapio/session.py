@@ -33,7 +33,7 @@ _O_ACCMODE: Final = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 
 
 class SessionOptions(NamedTuple):
-    """How to attach; the fields are CapioContext's arguments, and two of the launcher's."""
+    """How to attach; the fields are CapioContext's arguments, and three of the launcher's."""
 
     capio_dir: str = "."
     app_name: str = CAPIO_DEFAULT_APP_NAME
@@ -45,6 +45,7 @@ class SessionOptions(NamedTuple):
     teardown_server: bool = True
     persist: bool = True
     resume: bool = False
+    resolve_prefix: str = ""
 
     @property
     def flags(self) -> int:
@@ -104,6 +105,7 @@ class Session:
                 workflow_name=options.workflow_name,
                 server_path=_server(options.server_exec_path),
                 config_path=_absolute(options.capio_cl_configuration_file),
+                resolve_prefix=_absolute(options.resolve_prefix),
                 await_server_ms=max(1, int(options.await_server_timeout_seconds * 1000)),
                 flags=options.flags | _worker_flag(),
             )

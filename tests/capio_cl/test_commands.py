@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pycapio import cl
+from workflows import Workflow
 
 HERE = Path(__file__).parent
 VALID = sorted((HERE / "valid").glob("*.json"))
@@ -182,3 +183,20 @@ def test_names_that_are_no_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[st
     Path(os.fsdecode(file)).write_text(MINIMAL)
     assert cl.main(["check", os.fsdecode(file)]) == 0
     assert capsys.readouterr().out.startswith("workflow w")
+
+
+def test_resolve_prefix_of_the_launcher(capio: Workflow) -> None:
+    """Names in the file start there; the workflow's processes agree."""
+    capio.pair(["f"], committed="on_close")
+    (capio.dir / "results").mkdir()
+    options = ["--resolve-prefix", "results"]
+    consumer = capio.step(
+        "consumer",
+        "print(open('results/f').read())\ntry: open('f')\nexcept OSError: print('no other')\n",
+        options=options,
+        env={"CAPIO_WAIT_WARN": "0.05"},
+    )
+    consumer.expect_error("waiting .*/results/f to exist")
+    capio.run("producer", "open('results/f', 'w').write('x')\n", options=options)
+    consumer.expect("x", "no other")
+    consumer.finish()

@@ -202,6 +202,57 @@ def test_contradicting_what_has_been_acted_upon(capio: Workflow, rule: str, want
         process.finish()
 
 
+@pytest.mark.parametrize("reads", ["os.listdir('d')", "next(os.scandir('d'))"])
+def test_contradicting_what_has_been_listed(capio: Workflow, reads: str) -> None:
+    """Also by a consumer that is at it still; not if nobody but its producer has looked."""
+    capio.leaves_server = True
+    rule = 'CapioCLRule("{}", "on_n_files", {!r}, directory_n_file_expected={}, producers=["p"])'
+    rules = f"{rule.format('d', 'no_update', 1)}, {rule.format('e', 'no_update', 1)}"
+    body = (
+        "import os\nfor d in 'de':\n  os.mkdir(d)\n  open(d + '/1', 'w').close()\n  os.listdir(d)"
+    )
+    producer = capio.python(step("p", rules, body + "\nprint('up', flush=True)\ninput()"))
+    producer.expect("up")
+    consumer = capio.python(
+        step("c", "", f"import os\nkept = {reads}\nprint('up', flush=True)\ninput()")
+    )
+    consumer.expect("up")
+    for other, wanted in [
+        (rule.format("d", "no_update", 1), "ok"),
+        (
+            rule.format("?", "update", 5),
+            "ok",  # the exact name holds
+        ),
+        (rule.format("e", "no_update", 1), "ok"),
+    ]:
+        capio.python(step("x", other, "print('ok')")).finish().expect(wanted)
+    consumer.send()
+    producer.send()
+    for process in consumer, producer:
+        process.finish()
+
+
+def test_contradicting_a_listing_by_a_pattern(capio: Workflow) -> None:
+    capio.leaves_server = True
+    rule = 'CapioCLRule("?", "on_n_files", "no_update", directory_n_file_expected={})'
+    rules = f"{rule.format(1)}, CapioCLRule('?', producers=['p'])"
+    body = "import os\nfor d in 'de':\n  os.mkdir(d)\n  open(d + '/1', 'w').close()"
+    producer = capio.python(step("p", rules, body + "\nprint('up', flush=True)\ninput()"))
+    producer.expect("up")
+    capio.python(step("c", "", "import os\nprint(os.listdir('d'))")).finish().expect("['1']")
+    late = 'CapioCLRule("{}", "on_termination", "update")'
+    refused = capio.python(step("x", late.format("d"), "print('not reached')")).finish()
+    assert refused.stdout == (
+        'EBUSY "d" was listed under (the rule for "?": dirname, on_n_files n_files:1, no_update), '
+        'which the new rule would change (the rule for "d": name, on_termination, update); add '
+        "the rule before anybody lists the directory\n"
+    )
+    # Nobody has looked into this one.
+    capio.python(step("x", late.format("e"), "print('ok')")).finish().expect("ok")
+    producer.send()
+    producer.finish()
+
+
 def test_a_file_that_is_gone_binds_nobody(capio: Workflow) -> None:
     """Neither does one that another took the place of."""
     capio.hold()

@@ -17,7 +17,8 @@ class RecordingSession:
         self._path = path
         names = (
             "capio_dir app_name workflow_name silent server_exec_path capio_cl_configuration_file "
-            "await_server_timeout_seconds teardown_server persist resume"
+            "await_server_timeout_seconds teardown_server persist resume "
+            "resolve_prefix"
         ).split()
         self._record("launch", {name: getattr(options, name) for name in names})
 

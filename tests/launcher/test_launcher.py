@@ -432,6 +432,7 @@ DEFAULTS = {
     "teardown_server": True,
     "persist": True,
     "resume": False,
+    "resolve_prefix": "",
 }
 
 
@@ -448,6 +449,7 @@ DEFAULTS = {
             {"silent": False, "persist": False, "resume": True},
         ),
         (["--keep-server"], {"teardown_server": False}),
+        (["--resolve-prefix", "folder"], {"resolve_prefix": "folder"}),
         (["--server-exec-path", "/a b"], {"server_exec_path": "/a b"}),
         (["--await-server-timeout", "0.5"], {"await_server_timeout_seconds": 0.5}),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -154,6 +155,87 @@ def test_capio_dir_of_the_earlier_run_is_no_more(capio: Workflow) -> None:
     capio.run("app", "open('f', 'w').write('x')\n")
     assert capio.wait_for_server_end()
     assert (capio.dir / "f").read_text() == "x"
+
+
+DISK = """
+    import os
+    os.mkdir("sub")
+    for name in "sub/kept", "unread", "read", "scratch":
+        open(name, "w").write(name)
+    print("made", flush=True)
+    input()
+"""
+
+
+def on_disk(capio: Workflow) -> None:
+    """Files of a run that was cut off lie on disk, in the hidden tree."""
+    names = ["sub/kept", "unread", "read", "scratch"]
+    capio.config(
+        [
+            {"name": "producer", "input_stream": [], "output_stream": names},
+            {"name": "reader", "input_stream": ["read"], "output_stream": []},
+            {"name": "never", "input_stream": ["unread"], "output_stream": []},
+        ],
+        permanent=["sub/*"],
+        storage={"fs": names},
+    )
+    env = {"CAPIO_RUN_ID": "first"} | LONG
+    step = capio.step("producer", DISK, env=env)
+    step.expect("made")
+    capio.run("reader", "import os\nos.path.exists('read')\n", env=env)
+    kill_server(capio)
+    step.kill()
+
+
+def test_files_on_disk_are_salvaged_by_the_rules(capio: Workflow) -> None:
+    """What is permanent and not in CAPIO_DIR yet, and what nobody has read; no more than that."""
+    on_disk(capio)
+    capio.config_file = None
+    step = capio.run("app", "import os\nprint(os.listdir())\n", env={"CAPIO_RUN_ID": "second"})
+    assert step.stdout == "[]\n"
+    assert "2 of its files" in step.stderr
+    kept = salvaged(capio).parent
+    assert (kept / "sub/kept").read_text() == "sub/kept"
+    assert (kept / "unread").read_text() == "unread"
+    assert capio.wait_for_server_end()
+    found = [str(path.relative_to(capio.dir)) for path in capio.dir.rglob("*") if path.is_file()]
+    assert sorted(found) == [
+        f".capio/salvage/{capio.name}/{name}" for name in ("sub/kept", "unread")
+    ]
+
+
+def test_server_killed_while_it_salvages_from_disk(capio: Workflow) -> None:
+    """The store is set aside, and its tree, or not yet."""
+    for apart in True, False:
+        on_disk(capio)
+        base = capio.store / f"capio-{os.getuid()}"
+        control = re.search(r"control ([0-9]+)", beacon(capio).read_text())
+        assert control is not None
+        (base / capio.name).rename(base / ".old-1")
+        hidden = capio.dir / ".capio" / capio.name
+        if apart:
+            (hidden / "tree").rename(hidden / f"old-{control[1]}")
+        capio.config_file = None
+        capio.run("app", "print('up')\n", env={"CAPIO_RUN_ID": "second"})
+        assert capio.wait_for_server_end()
+        kept = {path.name for path in (capio.dir / ".capio/salvage").rglob("*") if path.is_file()}
+        # Where it cannot be said whose they are, all are kept.
+        assert kept == ({"kept", "unread"} if apart else {"kept", "unread", "read", "scratch"})
+        assert not hidden.exists()
+        shutil.rmtree(capio.dir / ".capio")
+
+
+def test_tree_put_apart_of_a_store_that_is_no_more(capio: Workflow) -> None:
+    """The machine was started anew in the middle of a salvage."""
+    tree = capio.dir / ".capio" / capio.name / "old-17"
+    tree.mkdir(parents=True)
+    (tree / "f").write_text("x")
+    step = capio.run("app", "print('up')\n")
+    (kept,) = (capio.dir / ".capio/salvage").iterdir()
+    assert f"are kept in {kept}" in step.stderr
+    assert (kept / "f").read_text() == "x"
+    assert capio.wait_for_server_end()
+    assert not tree.parent.exists()
 
 
 def test_server_killed_while_it_salvages(capio: Workflow) -> None:

@@ -184,3 +184,65 @@ def test_n_files_counts_what_is_not_excluded(capio: Workflow) -> None:
     assert capio.run("consumer", look).stdout == "['1', '2']\n"
     producer.send()
     producer.finish()
+
+
+def test_a_pattern_does_not_stand_for_capio_dir(capio: Workflow) -> None:
+    """A consumer that looks around in CAPIO_DIR does not wait for the end of all producers."""
+    capio.config(
+        [
+            {"name": "producer", "input_stream": [], "output_stream": ["*"]},
+            {"name": "consumer", "input_stream": ["*"], "output_stream": []},
+        ],
+        exclude=["input"],
+    )
+    Path(capio.dir, "input").write_text("x")
+    capio.hold()
+    looked = capio.run("consumer", "import os\nprint(os.listdir(), os.listdir(os.getcwd()))\n")
+    assert looked.stdout == "['input'] ['input']\n"
+    producer = capio.step(
+        "producer",
+        "import os\nos.mkdir('d')\nopen('d/f', 'w').close()\nprint('up', flush=True)\ninput()\n",
+    )
+    producer.expect("up")
+    # What is below it is what the producer is declared to make.
+    waits = "import os\ntry: os.listdir('d')\nexcept TimeoutError: print(os.listdir())\n"
+    looked = capio.run("consumer", waits, env={"CAPIO_WAIT_TIMEOUT": "0.2"})
+    assert looked.stdout == "['input', 'd']\n"
+    producer.send()
+    producer.finish()
+
+
+def test_capio_dir_itself_can_be_named(capio: Workflow) -> None:
+    capio.config(
+        [
+            {
+                "name": "producer",
+                "input_stream": [],
+                "output_stream": ["*"],
+                "streaming": [
+                    {
+                        "dirname": ["."],
+                        "committed": "on_n_files",
+                        "n_files": 2,
+                        "mode": "no_update",
+                    },
+                    {"name": ["*"], "committed": "on_close"},
+                ],
+            },
+            {"name": "consumer", "input_stream": ["*"], "output_stream": []},
+        ]
+    )
+    consumer = capio.step(
+        "consumer",
+        "import os\nfor entry in os.scandir(): print(entry.name, flush=True)\n",
+    )
+    producer = capio.step(
+        "producer",
+        "for name in 'one', 'two':\n    input()\n    open(name, 'w').close()\ninput()\n",
+    )
+    for name in "one", "two":
+        producer.send()
+        consumer.expect(name)
+    consumer.finish()
+    producer.send()
+    producer.finish()

@@ -175,6 +175,9 @@ DIRECTORIES: dict[str, tuple[dict[str, Any], str]] = {
     "n_files:3": ({"committed": "n_files:3"}, "entry3"),
     "too many": ({"committed": "on_n_files", "n_files": 100}, "end"),
     "on_file": ({"committed": "on_file", "file_deps": ["flag"]}, "flag"),
+    # A directory is not closed: its producers' end is what is left.
+    "on_close": ({"committed": "on_close"}, "end"),
+    "on_close:2": ({"committed": "on_close:2"}, "end"),
 }
 
 

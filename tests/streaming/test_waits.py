@@ -20,7 +20,10 @@ def test_what_a_wait_says(capio: Workflow) -> None:
     )
     path = f"{capio.dir}/f"
     said = consumer.expect_error("waiting")
-    assert said == f"pycapio: waiting 0 s for {path} to exist: app 'producer' has not started"
+    assert said == (
+        f"pycapio: waiting 0 s for {path} to exist (declared as an output): "
+        "app 'producer' has not started"
+    )
     producer = capio.step(
         "producer",
         "f = open('f', 'w', buffering=1)\nf.write('x\\n')\nprint('up', flush=True)\ninput()\n"
@@ -29,8 +32,8 @@ def test_what_a_wait_says(capio: Workflow) -> None:
     producer.expect("up")
     said = consumer.expect_error("more bytes")
     assert re.sub("[0-9]+ s", "N s", said) == (
-        f"pycapio: waiting N s for {path} to have more bytes: "
-        f"app 'producer' is running as pid {producer.pid}"
+        f"pycapio: waiting N s for {path} to have more bytes (2 are there): "
+        f"app 'producer' is running as pid {producer.pid} (has it open for writing)"
     )
     producer.send()
     producer.finish()
@@ -61,7 +64,11 @@ def test_a_wait_says_what_the_other_waits_for(capio: Workflow) -> None:
     middle.expect_error("waiting .*/1 to exist")
     last = capio.step("c", "print(open('2').read())\n", env=SAYS_SO)
     said = last.expect_error("waiting .*/2 to be complete")
-    assert said.endswith(f"app 'b' is running as pid {middle.pid} (itself waiting for 1)")
+    assert re.search(
+        rf"app 'b' is running as pid {middle.pid} "
+        rf"\(itself waiting [0-9]+ s for {capio.dir}/1 to exist\)$",
+        said,
+    )
     capio.run("a", "open('1', 'w').write('through')\n")
     last.expect("through")
     for step in (middle, last):
@@ -116,7 +123,10 @@ def test_wait_timeout(capio: Workflow, call: str) -> None:
         """,
         env={"CAPIO_WAIT_TIMEOUT": "1"},
     )
-    assert consumer.stdout.startswith("ETIMEDOUT f waited 1 s (CAPIO_WAIT_TIMEOUT): app 'producer'")
+    assert consumer.stdout.startswith(
+        f"ETIMEDOUT f waited 1 s (CAPIO_WAIT_TIMEOUT) for {capio.dir}/f to exist "
+    )
+    assert "app 'producer' has not started" in consumer.stdout
 
 
 def test_wait_timeout_while_reading(capio: Workflow) -> None:

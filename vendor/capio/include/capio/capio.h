@@ -72,7 +72,7 @@ CAPIO_EXPORT const char *capio_wait_needs(void);
 
 #define CAPIO_SESSION_PERSIST 1u    /* keep everything this session writes, when no CAPIO-CL file says otherwise */
 #define CAPIO_SESSION_RESUME 2u     /* real files of an earlier run count as already produced */
-#define CAPIO_SESSION_SILENT 4u     /* the server prints no chatter */
+#define CAPIO_SESSION_SILENT 4u     /* no summary on stderr if the run ends with this session */
 #define CAPIO_SESSION_TEARDOWN 8u   /* the server may stop when the last client has gone */
 #define CAPIO_SESSION_NO_CONFIG 16u /* run without CAPIO-CL on purpose (same as an empty config_path) */
 #define CAPIO_SESSION_WORKER 32u    /* a worker that its pool may end: its death fails only what it has open */

@@ -43,13 +43,14 @@ Status AwaitFilled(Session* session, const std::string& relative) {
                   now - scanned >= kIdleScanNs);
     Sealed sealed;
     Prospect prospect = store.judge->DirectoryProspect(relative, *rule, count, &sealed);
+    session->NoticeSealed(sealed);
     if (count) {
       scanned = os().MonotonicNs();
       cost = scanned - now;
     }
     if (prospect.outlook == Outlook::kFailed) return Failed(session, prospect);
     if (prospect.outlook != Outlook::kPending) return Status::Ok();
-    CAPIO_RETURN_IF_ERROR(session->SleepForEntries(relative, rule->producers, prepared, 0));
+    CAPIO_RETURN_IF_ERROR(session->SleepForEntries(relative, *rule, std::nullopt, prepared));
   }
 }
 
@@ -66,6 +67,10 @@ Result<std::unique_ptr<Directory>> Directory::Open(const std::shared_ptr<Session
   if (!S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
   std::unique_ptr<Directory> directory(new Directory(session, relative, rule));
   if (rule->declared() && !session->DeclaredProducer(*rule)) {
+    // From here on other rules come too late. Who is refused none sees this one.
+    (void)session->store().directories->MarkListed(relative);
+    rule = session->RuleOf(relative);
+    directory->rule_ = rule;
     directory->live_ = rule->is_directory && rule->streaming.fire == FireRule::kNoUpdate;
     if (!directory->live_) CAPIO_RETURN_IF_ERROR(AwaitFilled(session.get(), relative));
   }
@@ -94,7 +99,7 @@ bool Directory::Hidden(const DirEntry& entry) const {
   if (entry.layer != Layer::kReal) return false;
   std::string path = Below(relative_, entry.name);
   auto rule = session_->RuleOf(path);
-  if (!rule->declared() || session_->DeclaredProducer(*rule)) return false;
+  if (rule->excluded || !rule->declared() || session_->DeclaredProducer(*rule)) return false;
   struct stat st = {};
   return session_->store().layers->InReal(path, &st) && !session_->RealCounts(st, path);
 }
@@ -157,6 +162,7 @@ Status Directory::AwaitMore() {
   bool count = affordable && taken_.size() >= rule_->streaming.n_files;
   Sealed sealed;
   Prospect prospect = store.judge->DirectoryProspect(relative_, *rule_, count, &sealed);
+  session_->NoticeSealed(sealed);
   if (prospect.outlook == Outlook::kFailed) return Failed(session_.get(), prospect);
   if (prospect.outlook != Outlook::kPending) {
     while (TakeLogged()) {
@@ -167,7 +173,7 @@ Status Directory::AwaitMore() {
     CAPIO_RETURN_IF_ERROR(Scan(false));
     if (!drained()) return Status::Ok();
   }
-  return session_->SleepForEntries(relative_, rule_->producers, prepared, taken_.size());
+  return session_->SleepForEntries(relative_, *rule_, taken_.size(), prepared);
 }
 
 Status Directory::AwaitAny() {

@@ -145,6 +145,7 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
     bool created = false;
     auto record = RecordOf(session.get(), id, relative, &created);
     if (!record.ok()) return record.status();
+    session->WarnOfUndeclaredInput(relative, *record);
     FileState state = StateOf((*record)->status.load(std::memory_order_acquire));
     if (state == kCommitted) return fd.release();
     if (session->Produces(*session->RuleOf(relative), *record)) return fd.release();

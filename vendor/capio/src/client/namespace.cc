@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <limits.h>
 
+#include <optional>
+
 #include "capio/capio.h"
 #include "client/file.h"
 #include "os/paths.h"
@@ -62,12 +64,21 @@ void AwaitMoves(Store& store, const std::string& name, bool directory) {
 class Naming {
  public:
   Naming(Session* session, const std::string& name, bool directory)
-      : said_(session, directory ? kNamingTree : kNaming, name) {
+      : session_(session), said_(std::in_place, session, directory ? kNamingTree : kNaming, name) {
     AwaitMoves(session->store(), name, directory);
   }
 
+  // Who waits to move the file may do so.
+  ~Naming() {
+    said_.reset();
+    WakeAll(&session_->store().segment->header().room_word);
+  }
+  Naming(const Naming&) = delete;
+  Naming& operator=(const Naming&) = delete;
+
  private:
-  Activity said_;
+  Session* session_;
+  std::optional<Activity> said_;
 };
 
 std::string TemporaryBeside(const std::string& path) {

@@ -5,6 +5,7 @@
 
 #include "client/deadlock.h"
 #include "client/session.h"
+#include "client/wait_report.h"
 #include "store/waits.h"
 
 namespace capio {
@@ -113,7 +114,8 @@ Status Session::WaitForRoom(const std::string& relative, uint64_t bytes) {
       if (header.room_done.load(std::memory_order_acquire) >= asked) continue;
     }
     Status slept =
-        Sleep(&header.room_word, prepared, kWaitingRoom, relative, others.apps, &timed_out);
+        Sleep(&header.room_word, prepared,
+              {.activity = kWaitingRoom, .name = relative, .apps = others.apps}, &timed_out);
     // Nobody who waits for this wait will make room.
     if (slept.code() == EDEADLK && futile) return NoRoom(relative);
     if (slept.code() != EDEADLK) CAPIO_RETURN_IF_ERROR(slept);

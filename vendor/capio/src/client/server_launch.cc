@@ -120,6 +120,7 @@ Status LaunchServer(const ServerLaunch& launch) {
   if (!launch.resolve_prefix.empty()) {
     words.insert(words.end(), {"--resolve-prefix", launch.resolve_prefix});
   }
+  if (!launch.take_over.empty()) words.insert(words.end(), {"--take-over", launch.take_over});
   if (launch.silent) words.push_back("--silent");
   if (launch.persist) words.push_back("--persist");
   std::vector<char*> argv;

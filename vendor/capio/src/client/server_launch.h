@@ -15,6 +15,7 @@ struct ServerLaunch {
   std::string config_path;
   std::string resolve_prefix;
   std::string store_root;  // CAPIO_STORE, absolute
+  std::string take_over;   // control id of the caller's own store, whose server is gone
   uint32_t await_ms = 2000;
   bool silent = false;
   bool persist = false;

@@ -17,6 +17,7 @@
 #include "os/environment.h"
 #include "os/paths.h"
 #include "rules/capio_cl.h"
+#include "rules/text.h"
 #include "store/waits.h"
 
 namespace capio {
@@ -25,6 +26,7 @@ namespace {
 // A server that has said it is at work may be silent for so many times the wait for its answer.
 constexpr int64_t kSilenceFactor = 5;
 constexpr size_t kRuleCacheMax = 1 << 16;
+constexpr uint32_t kMostInputWarnings = 20;
 
 std::atomic<uint64_t> process_key{0};
 
@@ -158,6 +160,10 @@ Status Session::StartServer() const {
   launch.config_path = config_.config_path;
   launch.resolve_prefix = config_.resolve_prefix;
   launch.await_ms = config_.await_server_ms;
+  // Also when we have let our slot go: then nobody else says that its run is still on.
+  if (store_ != nullptr) {
+    launch.take_over = std::to_string(store_->segment->header().control_id);
+  }
   launch.silent = (config_.flags & CAPIO_SESSION_SILENT) != 0;
   launch.persist = (config_.flags & CAPIO_SESSION_PERSIST) != 0;
   return LaunchServer(launch);
@@ -445,7 +451,9 @@ Status Session::AwaitSafe(uint32_t wait_ms) {
     ForkGuard guard(mutex_);
     socket = std::move(socket_);
   }
-  std::string frame = EncodeMessage({MessageType::kBye, slot_, epoch_, wait_ms > 0 ? 1u : 0u, ""});
+  uint64_t wishes = wait_ms > 0 ? uint64_t{kTellWhenSafe} : 0;
+  if ((config_.flags & CAPIO_SESSION_SILENT) == 0) wishes |= kTellSummary;
+  std::string frame = EncodeMessage({MessageType::kBye, slot_, epoch_, wishes, ""});
   auto sent = [&] {
     return socket.valid() && os().Send(socket.get(), frame.data(), frame.size(), MSG_DONTWAIT) >= 0;
   };
@@ -613,9 +621,7 @@ FileState Session::Evaluate(FileRecord* record, int read_only) {
   Sealed sealed;
   FileState state = store_->judge->Evaluate(record, read_only, &sealed);
   if (state == kClosing) NoticeFile(record);
-  for (const FileRecord* final : sealed) {
-    if ((final->flags.load() & kFilePermanent) != 0) NoticeFile(final);
-  }
+  NoticeSealed(sealed);
   if (!sealed.empty()) TellRoomNews(&store_->segment->header());
   return state;
 }
@@ -641,12 +647,58 @@ void Session::NoticeFile(const FileRecord* record) {
   Send({MessageType::kFile, slot_, epoch_, store_->records->OffsetOf(record), ""});
 }
 
+void Session::NoticeSealed(const Sealed& sealed) {
+  for (const FileRecord* final : sealed) {
+    if ((final->flags.load() & kFilePermanent) != 0) NoticeFile(final);
+  }
+}
+
 void Session::Warn(const std::string& key, const std::string& text) {
   {
     ForkGuard guard(mutex_);
     if (!warned_.insert(key).second) return;
   }
   Say("warning: " + text);
+}
+
+void Session::WarnOfUndeclaredInput(const std::string& relative, const FileRecord* record) {
+  if (!store_->rules->any()) return;
+  auto rule = RuleOf(relative);
+  if (DeclaredProducer(*rule) ||
+      std::find(rule->consumers.begin(), rule->consumers.end(), app_) != rule->consumers.end()) {
+    return;
+  }
+  uint32_t writer = kNoApp;
+  bool ours = false;
+  store_->records->ForEachCell(record, [&](const Cell* cell) {
+    if (OpensOf(cell->word.load(std::memory_order_acquire)) == 0) return;
+    if (cell->app == app_) {
+      ours = true;
+    } else {
+      writer = cell->app;
+    }
+  });
+  if (ours || writer == kNoApp) return;
+  {
+    ForkGuard guard(mutex_);
+    if (warned_.count("input:" + relative) != 0 || undeclared_inputs_ >= kMostInputWarnings) return;
+    ++undeclared_inputs_;
+  }
+  const std::string me = "'" + config_.app + "'";
+  const std::string maker = "'" + store_->AppName(writer) + "'";
+  const std::string file = config_.config_path.empty() ? "the CAPIO-CL rules" : config_.config_path;
+  std::string text = "app " + me + " reads " + dir_ + "/" + relative;
+  if (rule->declared()) {
+    text += ", an output of app " + maker + ", without being declared to: it may be dropped " +
+            "before " + me + " has come. Add " + Quoted(relative) + " to the input_stream of " +
+            me + " in " + file;
+  } else {
+    text += ", which app " + maker + " wrote and no rule names: had it not been there yet, " + me +
+            " would not have waited for it. Add " + Quoted(relative) + " to the output_stream of " +
+            maker + " and to the input_stream of " + me + " in " + file;
+  }
+  if (undeclared_inputs_ == kMostInputWarnings) text += " (more such files are not told of)";
+  Warn("input:" + relative, text);
 }
 
 }  // namespace capio

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -29,6 +30,8 @@ struct SessionConfig {
   uint32_t await_server_ms = 2000;
   uint32_t flags = 0;  // CAPIO_SESSION_*
 };
+
+struct WaitGoal;
 
 class Session {
  public:
@@ -80,10 +83,10 @@ class Session {
   Status SleepForPath(const std::string& relative, const Rule& rule, uint32_t prepared);
   // Sleeps until the file is final. Ok: committed.
   Status WaitForCommit(FileRecord* record);
-  // One bounded sleep until a directory that these apps fill has more entries than were taken, or
-  // is complete.
-  Status SleepForEntries(const std::string& relative, const std::vector<uint16_t>& apps,
-                         uint32_t prepared, uint64_t taken);
+  // One bounded sleep until a declared directory has more entries than were delivered, or is
+  // complete; if no number is given, only the latter is of use.
+  Status SleepForEntries(const std::string& relative, const Rule& rule,
+                         std::optional<uint64_t> delivered, uint32_t prepared);
   // One bounded sleep until the file has `size` bytes (or kAnyBytes more than when its progress was
   // this), or its status is no longer this.
   Status SleepForBytes(FileRecord* record, uint64_t status, uint32_t progress, uint64_t size);
@@ -99,7 +102,16 @@ class Session {
   // Something now exists under a name.
   void NoticePath(const std::string& relative);
   void NoticeFile(const FileRecord* record);
+  // Tells the server of those that it has to write back.
+  void NoticeSealed(const Sealed& sealed);
+  // Once for every key.
   void Warn(const std::string& key, const std::string& text);
+  // About to read a file of another app that the rules do not call an input of this one: says what
+  // to add to them.
+  void WarnOfUndeclaredInput(const std::string& relative, const FileRecord* record);
+
+  // What limits the room in memory, for messages.
+  std::string DescribeRoom() const { return room_->Look().Describe(); }
 
   Store& store() { return *store_; }
   const std::string& dir() const { return dir_; }
@@ -133,11 +145,9 @@ class Session {
 
   ThreadSlot* TakeThreadSlot();
   void ReturnThreadSlot(ThreadSlot* slot);
-  // The common part of every sleep: says who is waited for, sleeps at most the back-off, reports
-  // time-outs. Ok: look again. stage: what has come so far; to wait for more is another wait, whose
-  // time begins anew.
-  Status Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity, const std::string& name,
-               const std::vector<uint32_t>& apps, bool* timed_out, uint64_t stage = 0);
+  // The common part of every sleep: says what is waited for, sleeps at most the back-off, reports
+  // time-outs. Ok: look again.
+  Status Sleep(WaitWord* word, uint32_t prepared, const WaitGoal& goal, bool* timed_out);
   // Has the server move files to disk. Returns the number of the request.
   uint64_t AskForRoom(uint64_t bytes);
   struct Others {
@@ -149,9 +159,10 @@ class Session {
   Others WhoMayMakeRoom(const std::string& relative);
   // Notes what has come to be in the log of the directory it is in, if that is declared.
   void NoteEntry(const std::string& relative);
+  // The apps that could complete a file, or what it depends on.
   std::vector<uint32_t> ProvidersOf(const FileRecord* record);
-  std::string Census(uint32_t app) const;
-  std::string Describe(const std::vector<uint32_t>& apps) const;
+  // Adds the apps that could complete the first of these that is not.
+  void AddProvidersOf(const std::vector<std::string>& dependencies, std::vector<uint32_t>* apps);
 
   SessionConfig config_;
   std::string dir_;
@@ -177,6 +188,7 @@ class Session {
   std::unordered_map<std::string, std::shared_ptr<const Rule>> rule_cache_;  // of rules_seen_
   uint64_t rules_seen_ = 0;
   std::unordered_set<std::string> warned_;
+  uint32_t undeclared_inputs_ = 0;  // told
 };
 
 // What the calling thread is about, shown in its thread slot for as long as this lives.

@@ -8,6 +8,7 @@
 #include "client/say.h"
 #include "client/session.h"
 #include "client/spin.h"
+#include "client/wait_report.h"
 #include "os/environment.h"
 #include "os/paths.h"
 #include "store/waits.h"
@@ -20,8 +21,7 @@ constexpr int64_t kLongestSleepNs = 1'000'000'000;
 
 // One wait of the calling thread, over all the slices it is cut into.
 struct WaitClock {
-  std::string what;
-  uint64_t stage = 0;
+  WaitGoal goal;
   int64_t since = 0;
   int64_t last = 0;
   int64_t sleep = kFirstSleepNs;
@@ -39,10 +39,10 @@ thread_local WaitClock wait_clock;
 const std::string& LastWaitNeeds() { return wait_clock.needs; }
 
 int64_t WaitedFor(const std::string& relative) {
-  return wait_clock.what == relative ? os().MonotonicNs() - wait_clock.since : 0;
+  return wait_clock.goal.name == relative ? os().MonotonicNs() - wait_clock.since : 0;
 }
 
-void EndWait() { wait_clock.what.clear(); }
+void EndWait() { wait_clock.goal = {}; }
 
 // ---- thread slots
 // -----------------------------------------------------------------------------------
@@ -112,108 +112,62 @@ Activity::~Activity() {
 // ---- waiting
 // ----------------------------------------------------------------------------------------
 
+void Session::AddProvidersOf(const std::vector<std::string>& dependencies,
+                             std::vector<uint32_t>* apps) {
+  Sealed sealed;
+  const std::string unmet = store_->judge->CountDependencies(dependencies, &sealed).unmet;
+  NoticeSealed(sealed);
+  if (unmet.empty()) return;
+  for (uint32_t app : RuleOf(IsGlob(unmet) ? unmet : UnescapeGlob(unmet))->producers) {
+    if (std::find(apps->begin(), apps->end(), app) == apps->end()) apps->push_back(app);
+  }
+}
+
 std::vector<uint32_t> Session::ProvidersOf(const FileRecord* record) {
-  std::vector<uint32_t> apps;
+  std::vector<uint32_t> writers;
   store_->records->ForEachCell(record, [&](const Cell* cell) {
-    if (std::find(apps.begin(), apps.end(), cell->app) == apps.end()) apps.push_back(cell->app);
-  });
-  if (apps.empty()) {
-    auto rule = RuleOf(store_->records->NameOf(record));
-    apps.assign(rule->producers.begin(), rule->producers.end());
-  }
-  return apps;
-}
-
-std::string Session::Census(uint32_t app) const {
-  AppCount count = CountProcesses(store_->segment.get(), app);
-  return " " + std::to_string(count.came) + " of its " + std::to_string(count.expected) +
-         " processes (" + count.source +
-         ") have come; if there are no more, set CAPIO_APP_PROCS to their number";
-}
-
-std::string Session::Describe(const std::vector<uint32_t>& apps) const {
-  const Header& header = store_->segment->header();
-  std::string out;
-  for (uint32_t app : apps) {
-    if (!out.empty()) out += "; ";
-    out += "app '" + store_->AppName(app) + "' ";
-    int32_t failed = 0;
-    switch (store_->judge->StandingOf(app, &failed)) {
-      case Standing::kNotStarted:
-        out += "has not started";
-        break;
-      case Standing::kEnded:
-        out += "has ended";
-        break;
-      case Standing::kFailed:
-        out += "has failed";
-        break;
-      case Standing::kIncomplete:
-        out += "is not complete:" + Census(app);
-        break;
-      case Standing::kRunning: {
-        out += "is running as pid";
-        uint32_t used = header.slots_used.load();
-        for (uint32_t slot = 1; slot < used; ++slot) {
-          const Client& client = header.clients[slot];
-          if (client.state.load() == kSlotAttached && client.app.load() == app &&
-              store_->locks->Held(slot)) {
-            out += " " + std::to_string(client.pid.load());
-            for (auto* thread = store_->segment->At<ThreadSlot>(client.threads.load());
-                 thread != nullptr; thread = store_->segment->At<ThreadSlot>(thread->next.load())) {
-              if (!IsWait(thread->activity.load())) continue;
-              size_t n = std::min<size_t>(thread->name_size.load(), kThreadNameMax);
-              out += " (itself waiting for " + std::string(thread->name, n) + ")";
-              break;
-            }
-          }
-        }
-        if (AppCount count = CountProcesses(store_->segment.get(), app); count.incomplete()) {
-          out += " and is not complete:" + Census(app);
-        }
-        break;
-      }
+    if (std::find(writers.begin(), writers.end(), cell->app) == writers.end()) {
+      writers.push_back(cell->app);
     }
+  });
+  auto rule = RuleOf(store_->records->NameOf(record));
+  if (rule->streaming.commit == CommitRule::kOnFile) {
+    std::vector<uint32_t> apps;
+    if (store_->judge->ProgressOf(record).open) apps = writers;
+    AddProvidersOf(rule->streaming.dependencies, &apps);
+    if (!apps.empty()) return apps;
   }
-  return out.empty() ? "no app is known to provide it" : out;
+  if (writers.empty()) writers.assign(rule->producers.begin(), rule->producers.end());
+  return writers;
 }
 
-Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity,
-                      const std::string& name, const std::vector<uint32_t>& apps, bool* timed_out,
-                      uint64_t stage) {
+Status Session::Sleep(WaitWord* word, uint32_t prepared, const WaitGoal& goal, bool* timed_out) {
+  const std::string& name = goal.name;
+  const std::vector<uint32_t>& apps = goal.apps;
   WaitClock& clock = wait_clock;
   int64_t now = os().MonotonicNs();
-  // The same wait goes on if the caller came straight back after a slice.
-  if (clock.what != name || clock.stage != stage || now - clock.last > 500'000'000) {
+  // The same wait goes on if the caller came straight back after a slice. Where something has come,
+  // however little, another one begins.
+  if (!clock.goal.SameAs(goal) || now - clock.last > 500'000'000) {
     clock = WaitClock();
-    clock.what = name;
-    clock.stage = stage;
+    clock.goal = goal;
     clock.since = now;
     clock.next_warning = now + SecondsVariable("CAPIO_WAIT_WARN", 10'000'000'000);
   }
-  auto because = [&] {
-    if (activity != kWaitingRoom) return Describe(apps);
-    return room_->Look().Describe() + (apps.empty() ? "" : "; " + Describe(apps));
-  };
   int64_t limit = SecondsVariable("CAPIO_WAIT_TIMEOUT", 0);
   if (limit > 0 && now - clock.since >= limit) {
-    clock.what.clear();
+    clock.goal = {};
     return Status::Error(ETIMEDOUT, "waited " + std::to_string(limit / 1'000'000'000) +
-                                        " s (CAPIO_WAIT_TIMEOUT): " + because());
+                                        " s (CAPIO_WAIT_TIMEOUT) for " + DescribeWait(this, goal));
   }
   if (now >= clock.next_warning) {
-    const char* what = activity == kWaitingPath      ? "to exist"
-                       : activity == kWaitingCommit  ? "to be complete"
-                       : activity == kWaitingEntries ? "to have more entries"
-                       : activity == kWaitingRoom    ? "to have room to grow in memory"
-                                                     : "to have more bytes";
-    Say("waiting " + std::to_string((now - clock.since) / 1'000'000'000) + " s for " + dir_ + "/" +
-        name + " " + what + ": " + because());
+    Say("waiting " + std::to_string((now - clock.since) / 1'000'000'000) + " s for " +
+        DescribeWait(this, goal));
     clock.next_warning = now + 2 * std::max<int64_t>(now - clock.since, 1'000'000'000);
   }
   // For bytes, the reader has looked already.
-  if (activity != kWaitingBytes && clock.rounds == 0 &&
-      SpinUntil(activity, [&] { return word->load(std::memory_order_acquire) != prepared; })) {
+  if (goal.activity != kWaitingBytes && clock.rounds == 0 &&
+      SpinUntil(goal.activity, [&] { return word->load(std::memory_order_acquire) != prepared; })) {
     *timed_out = false;
     return Status::Ok();
   }
@@ -221,14 +175,14 @@ Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity
   if (limit > 0) sleep = std::min(sleep, limit - (now - clock.since));
   int result = 0;
   {
-    Activity shown(this, activity, name, apps, clock.since, clock.rounds);
+    Activity shown(this, goal.activity, name, apps, clock.since, clock.rounds);
     if (clock.rounds > 0) CountBusyThreads(store_.get(), slot_);
     result = WaitOn(word, prepared, std::max<int64_t>(sleep, 1'000'000));
     // While this wait is still shown, as part of what is looked at.
     if (result == -ETIMEDOUT && clock.sleep >= kLongestSleepNs) {
-      Status stuck = clock.deadlock.Check(store_.get(), slot_, activity == kWaitingRoom);
+      Status stuck = clock.deadlock.Check(store_.get(), slot_, goal.activity == kWaitingRoom);
       if (!stuck.ok()) {
-        clock.what.clear();
+        clock.goal = {};
         return stuck;
       }
     }
@@ -237,14 +191,14 @@ Status Session::Sleep(WaitWord* word, uint32_t prepared, ThreadActivity activity
   clock.slice += clock.last - now;
   *timed_out = result == -ETIMEDOUT;
   if (result == -ECANCELED) {
-    clock.what.clear();
+    clock.goal = {};
     return Status::Error(ECANCELED, "the wait was cancelled: the process is ending");
   }
   if (result == -ETIMEDOUT) {
     clock.sleep = std::min(clock.sleep * 2, kLongestSleepNs);
     ++clock.rounds;
     ReviveServer();
-  } else if (result == 0 && activity != kWaitingRoom) {
+  } else if (result == 0 && goal.activity != kWaitingRoom) {
     // For room everybody is woken by every file that is moved or removed.
     clock.sleep = kFirstSleepNs;
   }
@@ -302,21 +256,28 @@ Status Session::SleepForPath(const std::string& relative, const Rule& rule, uint
     const char* old = store_->layers->InReal(relative, &st)
                           ? "; what lies there is an earlier run's, and counts only with --resume"
                           : "";
-    return Status::Error(
-        ENOENT, "declared as an output, but " + Describe(apps) + " without making it" + old);
+    return Status::Error(ENOENT, "declared as an output, but " + DescribeApps(this, apps) +
+                                     " without making it" + old);
   }
   wait_clock.ended.clear();
   bool timed_out = false;
-  CAPIO_RETURN_IF_ERROR(Sleep(store_->records->PathWord(relative), prepared, kWaitingPath, relative,
-                              apps, &timed_out));
-  return Status::Ok();
+  return Sleep(store_->records->PathWord(relative), prepared,
+               {.activity = kWaitingPath, .name = relative, .apps = apps}, &timed_out);
 }
 
-Status Session::SleepForEntries(const std::string& relative, const std::vector<uint16_t>& apps,
-                                uint32_t prepared, uint64_t taken) {
+Status Session::SleepForEntries(const std::string& relative, const Rule& rule,
+                                std::optional<uint64_t> delivered, uint32_t prepared) {
   bool timed_out = false;
-  return Sleep(store_->records->PathWord(relative), prepared, kWaitingEntries, relative,
-               {apps.begin(), apps.end()}, &timed_out, taken);
+  WaitGoal goal;
+  goal.activity = kWaitingEntries;
+  goal.name = relative;
+  goal.whole = !delivered.has_value();
+  goal.stage = delivered.value_or(0);
+  goal.apps.assign(rule.producers.begin(), rule.producers.end());
+  if (rule.streaming.commit == CommitRule::kOnFile) {
+    AddProvidersOf(rule.streaming.dependencies, &goal.apps);
+  }
+  return Sleep(store_->records->PathWord(relative), prepared, goal, &timed_out);
 }
 
 Status Session::Failure(const FileRecord* record) const {
@@ -341,8 +302,12 @@ Status Session::WaitForCommit(FileRecord* record) {
     state = StateOf(record->status.load(std::memory_order_seq_cst));
     if (state == kCommitted || state == kFailed) continue;
     bool timed_out = false;
-    CAPIO_RETURN_IF_ERROR(Sleep(&record->word, prepared, kWaitingCommit,
-                                store_->records->NameOf(record), ProvidersOf(record), &timed_out));
+    CAPIO_RETURN_IF_ERROR(Sleep(&record->word, prepared,
+                                {.activity = kWaitingCommit,
+                                 .name = store_->records->NameOf(record),
+                                 .apps = ProvidersOf(record),
+                                 .record = record},
+                                &timed_out));
     // Woken: look. Not woken: whoever should have sealed it may be dead.
     state =
         timed_out ? Evaluate(record, -1) : StateOf(record->status.load(std::memory_order_acquire));
@@ -360,9 +325,14 @@ Status Session::SleepForBytes(FileRecord* record, uint64_t status, uint32_t prog
   if (record->progress.load(std::memory_order_seq_cst) != progress) return Status::Ok();
   if (record->status.load(std::memory_order_seq_cst) != status) return Status::Ok();
   bool timed_out = false;
-  CAPIO_RETURN_IF_ERROR(Sleep(&record->word, prepared, kWaitingBytes,
-                              store_->records->NameOf(record), ProvidersOf(record), &timed_out,
-                              progress));
+  CAPIO_RETURN_IF_ERROR(Sleep(&record->word, prepared,
+                              {.activity = kWaitingBytes,
+                               .name = store_->records->NameOf(record),
+                               .apps = ProvidersOf(record),
+                               .record = record,
+                               .wanted = size,
+                               .stage = progress},
+                              &timed_out));
   if (timed_out) (void)Evaluate(record, -1);
   return Status::Ok();
 }

@@ -27,6 +27,7 @@ constexpr std::array kOptions = {
     Option{0, "persist", nullptr, &ServerOptions::persist},
     Option{0, "resume", nullptr, &ServerOptions::resume},
     Option{0, "daemon", nullptr, &ServerOptions::daemon},
+    Option{0, "take-over", &ServerOptions::take_over, nullptr},
     Option{'h', "help", nullptr, &ServerOptions::help},
     Option{'V', "version", nullptr, &ServerOptions::version},
 };
@@ -66,6 +67,7 @@ const char* ServerUsage() {
          "      --resume               files of an earlier run count as produced, for all steps\n"
          "  -s, --silent               no messages but errors\n"
          "      --daemon               run in the background\n"
+         "      --take-over ID         the store of this id is this run's, whoever made it\n"
          "      --ready-fd N           write \"ready\" to descriptor N when serving\n"
          "  -V, --version              print the version and exit\n"
          "  -h, --help                 print this and exit\n";

@@ -23,7 +23,8 @@ struct ServerOptions {
   bool daemon = false;
   bool help = false;
   bool version = false;
-  int ready_fd = -1;  // where to write "ready", "busy" or "error ERRNO SENTENCE"
+  std::string take_over;  // control id of a store that a client of it wants served again
+  int ready_fd = -1;      // where to write "ready", "busy" or "error ERRNO SENTENCE"
 };
 
 // EINVAL with one sentence for a bad command line.

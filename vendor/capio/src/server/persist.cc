@@ -50,22 +50,50 @@ Status Publish(Store* store, const PersistTask& t, int source, bool* superseded)
 
 }  // namespace
 
-MoveWindow::MoveWindow(Store* store, const std::string& name) : store_(store) {
-  for (auto& entry : store->segment->header().moving) {
+std::string TemporaryOf(Store* store, const FileRecord* record, const std::string& to) {
+  const std::string parent(ParentOf(to));
+  return (parent.empty() ? "" : parent + "/") + ".capio-" +
+         std::to_string(store->segment->header().control_id) + "-" +
+         std::to_string(store->records->OffsetOf(record)) + ".tmp";
+}
+
+MoveWindow::MoveWindow(Store* store, const std::string& name) : store_(store), name_(name) {
+  Try();
+}
+
+void MoveWindow::Try() {
+  for (auto& entry : store_->segment->header().moving) {
     uint64_t free = 0;
-    if (!entry.compare_exchange_strong(free, HashString(name) | 1)) continue;
+    if (!entry.compare_exchange_strong(free, HashString(name_) | 1)) continue;
     entry_ = &entry;
     // Said first, then asked: of this and whoever changes the name, one sees the other.
-    open_ = !store->judge->BeingNamed(name);
+    open_ = !store_->judge->BeingNamed(name_);
     return;
   }
 }
 
-MoveWindow::~MoveWindow() {
+void MoveWindow::TakeBack() {
   if (entry_ == nullptr) return;
   entry_->store(0, std::memory_order_seq_cst);
+  entry_ = nullptr;
   WakeAll(&store_->segment->header().room_word);
 }
+
+bool MoveWindow::Await() {
+  constexpr int64_t kSliceNs = 50'000'000;
+  constexpr int kSlices = 20;
+  WaitWord* word = &store_->segment->header().room_word;
+  for (int slice = 0; !open_ && slice < kSlices; ++slice) {
+    // Who changes the name waits for windows to close, too.
+    TakeBack();
+    uint32_t prepared = PrepareWait(word);
+    if (store_->judge->BeingNamed(name_)) (void)WaitOn(word, prepared, kSliceNs);
+    Try();
+  }
+  return open_;
+}
+
+MoveWindow::~MoveWindow() { TakeBack(); }
 
 PersistOutcome PersistFile(Store* store, PersistTask task) {
   PersistOutcome outcome;
@@ -107,13 +135,13 @@ PersistOutcome PersistFile(Store* store, PersistTask task) {
       return outcome;
     }
   }
-  // The same name whenever this file is written: who takes over from a killed server writes over
-  // its leftover.
-  std::string temporary = (parent.empty() ? "" : parent + "/") + ".capio-" +
-                          std::to_string(store->segment->header().control_id) + "-" +
-                          std::to_string(store->records->OffsetOf(record)) + ".tmp";
+  const std::string temporary = TemporaryOf(store, record, t.to);
   outcome.status = CopyTo(store, source.get(), st, temporary);
   if (!t.salvage && !same()) outcome.superseded = true;
+  // Removing or renaming a file begins with the real directory: it must not find nothing there, and
+  // we put the file there behind its back.
+  MoveWindow window(store, t.name);
+  if (!t.salvage && !window.Await()) outcome.superseded = true;
   if (outcome.status.ok() && !outcome.superseded) {
     int error =
         os().RenameAt(store->real.get(), temporary.c_str(), store->real.get(), t.to.c_str());

@@ -31,6 +31,10 @@ struct PersistOutcome {
 // are still what they were.
 PersistOutcome PersistFile(Store* store, PersistTask task);
 
+// Where a copy that is to become `to` is written first, below CAPIO_DIR. The same whenever this
+// file is written: who takes over from a killed server writes over its leftover.
+std::string TemporaryOf(Store* store, const FileRecord* record, const std::string& to);
+
 // Open for as long as a file's name is moved from one layer to another. Who changes names says so
 // first and waits for windows to close; a window does not open on a name that is being changed.
 class MoveWindow {
@@ -40,9 +44,15 @@ class MoveWindow {
   MoveWindow(const MoveWindow&) = delete;
   MoveWindow& operator=(const MoveWindow&) = delete;
   [[nodiscard]] bool open() const { return open_; }
+  // Waits for it to open, about a second at most.
+  bool Await();
 
  private:
+  void Try();
+  void TakeBack();
+
   Store* store_;
+  std::string name_;
   std::atomic<uint64_t>* entry_ = nullptr;
   bool open_ = false;
 };

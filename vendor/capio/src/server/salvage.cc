@@ -44,6 +44,17 @@ std::string Names(const std::vector<std::string>& names) {
   return text;
 }
 
+// What a server that was killed over its writing has left in CAPIO_DIR.
+void RemoveTemporaries(Store* store) {
+  const std::string salvage = SalvageDirectory(store->segment->header().workflow);
+  store->records->ForEach([&](const FileRecord* record) {
+    const std::string name = store->records->NameOf(record);
+    for (const std::string& to : {name, salvage + "/" + name}) {
+      (void)os().UnlinkAt(store->real.get(), TemporaryOf(store, record, to).c_str(), 0);
+    }
+  });
+}
+
 std::string DateOf(int64_t ns) {
   time_t seconds = ns / 1'000'000'000;
   struct tm parts = {};
@@ -105,7 +116,9 @@ void Salvage::Work() {
 
 void Salvage::Rescue(Store* store) {
   Tally tally;
-  RescueBelow(store, "", &tally);
+  RescueBelow(store, Layer::kTree, "", &tally);
+  if (store->layers->FsInUse()) RescueBelow(store, Layer::kFs, "", &tally);
+  RemoveTemporaries(store);
   const Header& header = store->segment->header();
   std::string whose = "an earlier run of workflow '" + std::string(header.workflow) + "' (begun " +
                       DateOf(header.stamp_ns) +
@@ -125,8 +138,9 @@ void Salvage::Rescue(Store* store) {
   store->RemoveAside();
 }
 
-void Salvage::RescueBelow(Store* store, const std::string& directory, Tally* tally) {
-  auto entries = ListDirectory(store->tree.get(), At(directory), Layer::kTree);
+void Salvage::RescueBelow(Store* store, Layer layer, const std::string& directory, Tally* tally) {
+  const int dir = store->layers->DirOf(layer);
+  auto entries = ListDirectory(dir, At(directory), layer);
   if (!entries.ok()) {
     tally->failed.push_back(At(directory));
     return;
@@ -134,15 +148,18 @@ void Salvage::RescueBelow(Store* store, const std::string& directory, Tally* tal
   for (const DirEntry& entry : *entries) {
     std::string path = directory.empty() ? entry.name : directory + "/" + entry.name;
     struct stat st = {};
-    if (os().FstatAt(store->tree.get(), path.c_str(), &st, AT_SYMLINK_NOFOLLOW) < 0) continue;
-    if (S_ISDIR(st.st_mode)) RescueBelow(store, path, tally);
-    if (S_ISREG(st.st_mode)) RescueFile(store, path, st, tally);
+    if (os().FstatAt(dir, path.c_str(), &st, AT_SYMLINK_NOFOLLOW) < 0) continue;
+    if (S_ISDIR(st.st_mode)) RescueBelow(store, layer, path, tally);
+    if (S_ISREG(st.st_mode)) RescueFile(store, layer, path, st, tally);
   }
 }
 
-void Salvage::RescueFile(Store* store, const std::string& path, const struct stat& st,
+void Salvage::RescueFile(Store* store, Layer layer, const std::string& path, const struct stat& st,
                          Tally* tally) {
-  Fd fd(os().OpenAt(store->tree.get(), path.c_str(), O_PATH | O_NOFOLLOW, 0));
+  struct stat above = {};
+  // On its way to the disk when the server died: the one in memory is the file.
+  if (layer == Layer::kFs && store->layers->InTree(path, &above)) return;
+  Fd fd(os().OpenAt(store->layers->DirOf(layer), path.c_str(), O_PATH | O_NOFOLLOW, 0));
   FileIdentity id;
   bool created = false;
   Rule rule = store->RuleOf(path);

@@ -53,8 +53,9 @@ class Salvage {
   };
   void Work();
   void Rescue(Store* store);
-  void RescueBelow(Store* store, const std::string& directory, Tally* tally);
-  void RescueFile(Store* store, const std::string& path, const struct stat& st, Tally* tally);
+  void RescueBelow(Store* store, Layer layer, const std::string& directory, Tally* tally);
+  void RescueFile(Store* store, Layer layer, const std::string& path, const struct stat& st,
+                  Tally* tally);
 
   std::vector<std::shared_ptr<Store>> stores_;
   int done_event_;

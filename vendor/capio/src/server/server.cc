@@ -71,7 +71,10 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
   std::vector<std::shared_ptr<Store>> earlier = Store::LeftAside();
   for (int attempt = 0; attempt < 16; ++attempt) {
     auto adopted = Store::Adopt(options.workflow);
-    if (adopted.ok() && SameRun(adopted->get(), spec)) {
+    auto asked_for = [&] {
+      return options.take_over == std::to_string((*adopted)->segment->header().control_id);
+    };
+    if (adopted.ok() && (asked_for() || SameRun(adopted->get(), spec))) {
       server->store_ = adopted.take();
       CAPIO_RETURN_IF_ERROR(server->LightBeacon());
       CAPIO_RETURN_IF_ERROR(server->Prepare(options, true, std::move(earlier)));
@@ -130,7 +133,14 @@ Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
       continue;
     }
     CAPIO_RETURN_IF_ERROR(published);
+    std::vector<uint64_t> known;
+    for (const auto& store : earlier) known.push_back(store->segment->header().control_id);
+    const std::vector<std::string> orphans = server->store_->fs->SetAsideOrphans(known);
     CAPIO_RETURN_IF_ERROR(server->Prepare(options, false, std::move(earlier)));
+    for (const std::string& kept : orphans) {
+      server->Note("files that an earlier run of this workflow left are kept in " + spec.capio_dir +
+                   "/" + kept);
+    }
     if (!server->store_->set_aside.empty()) {
       server->Note("files that an earlier run of this workflow left are kept in " +
                    server->store_->set_aside);
@@ -356,7 +366,8 @@ void Server::Handle(uint64_t id, const Message& message) {
       connection.slot = message.slot;
       connection.epoch = message.epoch;
       connection.bye = true;
-      connection.wants_done = message.argument != 0;
+      connection.wants_done = (message.argument & kTellWhenSafe) != 0;
+      connection.wants_summary = (message.argument & kTellSummary) != 0;
       CheckSlot(connection.slot);
       if (connection.wants_done) Send(&connection, MessageType::kWorking, pool_->pending(), "");
       break;
@@ -383,15 +394,21 @@ void Server::Send(Connection* connection, MessageType type, uint64_t argument,
   (void)os().Send(connection->fd.get(), frame.data(), frame.size(), MSG_DONTWAIT);
 }
 
+void Server::DeliverNotes() {
+  for (auto& [id, connection] : connections_) {
+    if (!connection.wants_done) continue;
+    for (const std::string& note : notes_) Send(&connection, MessageType::kNote, 0, note);
+    notes_.clear();
+    return;
+  }
+}
+
 void Server::AnswerByes() {
+  DeliverNotes();
   std::vector<uint64_t> gone;
   for (auto& [id, connection] : connections_) {
     if (!connection.bye) continue;
-    if (connection.wants_done) {
-      for (const std::string& note : notes_) Send(&connection, MessageType::kNote, 0, note);
-      notes_.clear();
-      Send(&connection, MessageType::kDone, 0, "");
-    }
+    if (connection.wants_done) Send(&connection, MessageType::kDone, 0, "");
     gone.push_back(id);
   }
   for (uint64_t id : gone) connections_.erase(id);
@@ -662,11 +679,14 @@ void Server::OnPersisted() {
     queued_.erase(record);
     bool again = again_.erase(record) > 0;
     if (!outcome.status.ok()) {
+      leftovers_.unwritten.insert(outcome.task.name);
       Note("cannot write " + std::string(store_->segment->header().capio_dir) + "/" +
-           outcome.task.to + ": " + strerror(outcome.status.code()) +
-           "; its bytes stay in the store " + store_->path);
+           outcome.task.to + ": " + strerror(outcome.status.code()) + "; its bytes stay in " +
+           PathInStore(outcome.task.name) +
+           ": put that right and run a step of the workflow again, or copy them from there");
     } else if (!outcome.superseded) {
       ++written_files_;
+      leftovers_.unwritten.erase(outcome.task.name);
     }
     if (!again && !outcome.superseded) continue;
     std::string name = store_->records->NameOf(record);
@@ -770,6 +790,8 @@ void Server::StartLastPass() {
   last_pass_ = true;
   // What it has not got to stays where it is.
   evictor_.reset();
+  // All of it is tried again.
+  leftovers_ = {};
   LastPassOver(Layer::kTree, "");
   if (store_->layers->FsInUse()) LastPassOver(Layer::kFs, "");
 }
@@ -847,6 +869,7 @@ void Server::LastLook(const std::string& path, const struct stat& st) {
   Note(path + " is incomplete (" +
        (state == kFailed ? "its producer failed" : "it was never committed") +
        "): what was written of it is kept as " + store_->segment->header().capio_dir + "/" + to);
+  leftovers_.incomplete.insert(path);
   Persist(record, path, to, true);
 }
 
@@ -882,26 +905,51 @@ void Server::Finish() {
     ended_ = stop_requested_;
     return;
   }
-  header.phase.store(kPhaseClosing, std::memory_order_seq_cst);
-  for (auto& [id, connection] : connections_) {
-    if (!connection.wants_done) continue;
-    for (const std::string& note : notes_) Send(&connection, MessageType::kNote, 0, note);
-    notes_.clear();
-  }
+  // While everything is there to be looked at; told when the end is certain.
+  const std::string unmade = stop_requested_ ? "" : UnmadeOutputs(store_.get());
+  const bool summary = SummaryWanted();
+  const std::vector<std::string> lines =
+      summary ? SummaryOf(store_.get(), leftovers_) : std::vector<std::string>();
   Log("ends after writing " + std::to_string(written_files_) + " files to CAPIO_DIR");
-  RemoveLeftLinks(store_->real.get(), store_->workflow);
-  Status removed = store_->Remove();
-  if (removed.code() == EBUSY) {
-    // Somebody attached at the last moment.
-    header.phase.store(kPhaseRunning, std::memory_order_seq_cst);
-    ended_ = stop_requested_;
-    return;
+  // What could not be written is not ours to drop: the next server of the run tries again, and one
+  // of another run salvages it.
+  if (leftovers_.unwritten.empty()) {
+    header.phase.store(kPhaseClosing, std::memory_order_seq_cst);
+    RemoveLeftLinks(store_->real.get(), store_->workflow);
+    if (store_->Remove().code() == EBUSY) {
+      // Somebody attached at the last moment.
+      header.phase.store(kPhaseRunning, std::memory_order_seq_cst);
+      ended_ = stop_requested_;
+      return;
+    }
+    beacon_->Remove();
   }
-  beacon_->Remove();
+  if (!unmade.empty()) Note(unmade);
+  DeliverNotes();
+  for (const std::string& line : lines) TellSummary(line);
+  AnswerByes();
   ended_ = true;
 }
 
+bool Server::SummaryWanted() const {
+  return (!options_.daemon && !options_.silent) ||
+         std::any_of(connections_.begin(), connections_.end(), [](const auto& entry) {
+           return entry.second.wants_done && entry.second.wants_summary;
+         });
+}
+
+// To one of those who wait for the end, and to the terminal of a server that has one.
+void Server::TellSummary(const std::string& line) {
+  if (!options_.daemon) Log(line);
+  for (auto& [id, connection] : connections_) {
+    if (!connection.wants_done || !connection.wants_summary) continue;
+    Send(&connection, MessageType::kNote, 0, line);
+    return;
+  }
+}
+
 void Server::Note(const std::string& text) {
+  if (!told_.insert(text).second) return;
   Log(text);
   notes_.push_back(text);
 }

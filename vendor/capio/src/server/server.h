@@ -18,6 +18,7 @@
 #include "server/options.h"
 #include "server/persist.h"
 #include "server/salvage.h"
+#include "server/summary.h"
 #include "store/store.h"
 #include "transport/transport.h"
 #include "wire/message.h"
@@ -52,6 +53,7 @@ class Server {
     uint32_t epoch = 0;
     bool bye = false;
     bool wants_done = false;
+    bool wants_summary = false;
   };
 
   explicit Server(const ServerOptions& options) : options_(options) {}
@@ -92,6 +94,9 @@ class Server {
   void LastLook(const std::string& path, const struct stat& st);
   void MakeFurtherNames();
   void Finish();
+  bool SummaryWanted() const;
+  void TellSummary(const std::string& line);
+  void DeliverNotes();
   void AnswerByes();
   void ShowLife();
   int NextTimeout(int wanted) const;
@@ -124,6 +129,7 @@ class Server {
   uint64_t rules_seen_ = 0;  // the version that the records have been given
   int64_t beat_ = 0;
   std::vector<std::string> notes_;  // for the user, not yet delivered
+  std::set<std::string> told_;      // all there were
   int64_t idle_since_ = 0;
   bool stop_requested_ = false;
   bool last_pass_ = false;  // the final writing back is under way
@@ -131,6 +137,7 @@ class Server {
   uint64_t written_files_ = 0;
   uint64_t room_seen_ = 0;          // the last request for room that has been passed on
   std::set<std::string> troubles_;  // told already
+  Leftovers leftovers_;
 };
 
 }  // namespace capio

@@ -180,19 +180,15 @@ bool Judge::Closed(const FileRecord* record) const {
   return owned && !open;
 }
 
-Judge::Opinion Judge::Weigh(const FileRecord* record, int depth, Sealed* sealed) {
-  uint32_t rule = record->rule.load(std::memory_order_acquire);
-  bool on_close = CommitOf(rule) == CommitRule::kOnClose;
-  uint64_t counted = 0;
-  bool open_now = false;
-  bool probe = (record->flags.load(std::memory_order_acquire) & kFileNeedsProbe) != 0;
-  bool owned = false;
-  std::vector<uint32_t> apps;
-  Opinion failure;
+Judge::Tally Judge::Count(const FileRecord* record) const {
+  Tally tally;
+  tally.probe = (record->flags.load(std::memory_order_acquire) & kFileNeedsProbe) != 0;
   records_->ForEachCell(record, [&](const Cell* cell) {
     if (OpensOf(cell->word.load(std::memory_order_acquire)) == 0) return;
-    owned = true;
-    if (std::find(apps.begin(), apps.end(), cell->app) == apps.end()) apps.push_back(cell->app);
+    tally.owned = true;
+    if (std::find(tally.writers.begin(), tally.writers.end(), cell->app) == tally.writers.end()) {
+      tally.writers.push_back(cell->app);
+    }
     uint32_t outcome = cell->outcome.load(std::memory_order_acquire);
     Fate fate = Fate::kSettled;
     if (outcome == kCellLive) fate = FateOf(cell->slot, cell->epoch);
@@ -205,36 +201,45 @@ Judge::Opinion Judge::Weigh(const FileRecord* record, int depth, Sealed* sealed)
     uint32_t abandoned = cell->abandoned.load(std::memory_order_acquire);
     switch (fate) {
       case Fate::kAlive:
-        if (opens > closes) open_now = true;
-        counted += closes - std::min(closes, abandoned);
+        if (opens > closes) tally.open = true;
+        tally.closes += closes - std::min(closes, abandoned);
         break;
       case Fate::kClean:
-        counted += opens;  // what was still open was closed by the process's end
+        tally.closes += opens;  // what was still open was closed by the process's end
         // Never closed, it may live on in a child by fork.
-        if (opens > closes) probe = true;
+        if (opens > closes) tally.probe = true;
         break;
       case Fate::kBad:
       case Fate::kDied:
       case Fate::kSettled:
-        counted += closes - std::min(closes, abandoned);
+        tally.closes += closes - std::min(closes, abandoned);
         if (opens > closes || abandoned > 0) {
           // A settled slot may have a new tenant: then only the app is known.
-          failure = cell->outcome.load() == kCellLive
-                        ? FailureBy(cell->slot, fate)
-                        : Opinion{Verdict::kFail,
-                                  fate == Fate::kBad ? kFailureBadEnd : kFailureDied, cell->app, 0};
+          tally.failure =
+              cell->outcome.load() == kCellLive
+                  ? FailureBy(cell->slot, fate)
+                  : Opinion{Verdict::kFail, fate == Fate::kBad ? kFailureBadEnd : kFailureDied,
+                            cell->app, 0};
         }
         break;
     }
   });
+  return tally;
+}
+
+Judge::Opinion Judge::Weigh(const FileRecord* record, int depth, Sealed* sealed) {
+  uint32_t rule = record->rule.load(std::memory_order_acquire);
+  bool on_close = CommitOf(rule) == CommitRule::kOnClose;
+  const Tally tally = Count(record);
+  Opinion failure = tally.failure;
   if (failure.verdict == Verdict::kFail) return failure;
-  if (!owned) return WeighOwnerless(record, depth, sealed);
-  if (open_now) return {};
-  Opinion yes{probe ? Verdict::kProbe : Verdict::kCommit, kFailureNone, kNoApp, 0};
-  if (on_close && counted >= std::max(1u, record->close_count.load())) return yes;
+  if (!tally.owned) return WeighOwnerless(record, depth, sealed);
+  if (tally.open) return {};
+  Opinion yes{tally.probe ? Verdict::kProbe : Verdict::kCommit, kFailureNone, kNoApp, 0};
+  if (on_close && tally.closes >= std::max(1u, record->close_count.load())) return yes;
   // How the apps that wrote it stand: running, ended, or one of them badly.
   bool running = false;
-  for (uint32_t app : apps) {
+  for (uint32_t app : tally.writers) {
     int32_t pid = 0;
     Standing standing = StandingOf(app, &pid);
     running |= standing == Standing::kRunning || standing == Standing::kIncomplete;
@@ -248,8 +253,7 @@ Judge::Opinion Judge::Weigh(const FileRecord* record, int depth, Sealed* sealed)
   if (CommitOf(rule) == CommitRule::kOnFile) {
     if (failure.verdict == Verdict::kFail) return failure;
     std::string name = records_->NameOf(record);
-    Prospect prospect =
-        ProspectOf(rule_of_(name).streaming.dependencies, depth + 1, sealed, nullptr);
+    Prospect prospect = ProspectOf(rule_of_(name).streaming.dependencies, depth + 1, sealed);
     switch (prospect.outlook) {
       case Outlook::kMet:
         return yes;
@@ -431,14 +435,13 @@ Prospect Judge::ProspectOfOne(const std::string& dependency, int depth, Sealed* 
   return ProspectOfApps(rule.producers);
 }
 
-Prospect Judge::ProspectOf(const std::vector<std::string>& dependencies, int depth, Sealed* sealed,
-                           std::string* unmet) {
+Prospect Judge::ProspectOf(const std::vector<std::string>& dependencies, int depth,
+                           Sealed* sealed) {
   Prospect all{Outlook::kMet, kNoApp, 0};
   bool never = false;
   for (const std::string& dependency : dependencies) {
     Prospect one = ProspectOfOne(dependency, depth, sealed);
     if (one.outlook == Outlook::kMet) continue;
-    if (unmet != nullptr && unmet->empty()) *unmet = dependency;
     if (one.outlook == Outlook::kFailed) return one;
     if (one.outlook == Outlook::kPending) all = one;
     never |= one.outlook == Outlook::kNever;
@@ -452,26 +455,28 @@ Prospect Judge::DirectoryProspect(const std::string& relative, const Rule& rule,
   return ProspectOfDirectory(relative, rule, count, 0, sealed);
 }
 
+size_t Judge::CountEntries(const std::string& relative, size_t least) {
+  auto entries = layers_->List(relative);
+  if (!entries.ok() || entries->size() < least) return 0;
+  return static_cast<size_t>(std::count_if(
+      entries->begin(), entries->end(),
+      [&](const DirEntry& entry) { return !rule_of_(Below(relative, entry.name)).excluded; }));
+}
+
 Prospect Judge::ProspectOfDirectory(const std::string& relative, const Rule& rule, bool count,
                                     int depth, Sealed* sealed) {
   const Prospect met{Outlook::kMet, kNoApp, 0};
   if (depth > kMaxDepth) return {};
   if (!rule.declared()) return met;
   if (rule.streaming.commit == CommitRule::kOnFile) {
-    Prospect files = ProspectOf(rule.streaming.dependencies, depth + 1, sealed, nullptr);
+    Prospect files = ProspectOf(rule.streaming.dependencies, depth + 1, sealed);
     if (files.outlook != Outlook::kNever) return files;
   }
   // First the apps: what they made by then is counted.
   Prospect apps = ProspectOfApps(rule.producers);
   if (rule.streaming.n_files > 0 && count) {
-    auto entries = layers_->List(relative);
-    if (entries.ok() && entries->size() >= rule.streaming.n_files) {
-      size_t counted = 0;
-      for (const DirEntry& entry : *entries) {
-        if (!rule_of_(Below(relative, entry.name)).excluded) ++counted;
-      }
-      if (counted >= rule.streaming.n_files) return met;
-    }
+    const size_t wanted = rule.streaming.n_files;
+    if (CountEntries(relative, wanted) >= wanted) return met;
   }
   return apps.outlook == Outlook::kNever ? met : apps;
 }
@@ -504,12 +509,19 @@ void Judge::EvaluateDependents(Sealed* sealed) {
   }
 }
 
-std::string Judge::FirstUnmet(const FileRecord* record) {
-  if (CommitOf(record->rule.load(std::memory_order_acquire)) != CommitRule::kOnFile) return "";
-  std::string unmet;
-  Sealed sealed;
-  (void)ProspectOf(rule_of_(records_->NameOf(record)).streaming.dependencies, 1, &sealed, &unmet);
-  return unmet;
+Progress Judge::ProgressOf(const FileRecord* record) { return Count(record); }
+
+DependencyCount Judge::CountDependencies(const std::vector<std::string>& dependencies,
+                                         Sealed* sealed) {
+  DependencyCount count;
+  for (const std::string& dependency : dependencies) {
+    if (ProspectOfOne(dependency, 1, sealed).outlook == Outlook::kMet) {
+      ++count.met;
+    } else if (count.unmet.empty()) {
+      count.unmet = dependency;
+    }
+  }
+  return count;
 }
 
 bool Judge::Fail(FileRecord* record, FailureKind kind, uint32_t app, int32_t pid) {

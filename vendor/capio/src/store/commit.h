@@ -32,6 +32,18 @@ struct Prospect {
   int32_t pid = 0;
 };
 
+// What the cells of a file say of its commit.
+struct Progress {
+  uint64_t closes = 0;            // that count
+  bool open = false;              // a live client has it open for writing
+  std::vector<uint32_t> writers;  // apps that have had it open for writing
+};
+
+struct DependencyCount {
+  size_t met = 0;
+  std::string unmet;  // the first one that is not; "" if all are
+};
+
 // Records that an evaluation has made final.
 using Sealed = std::vector<FileRecord*>;
 
@@ -67,8 +79,13 @@ class Judge {
   bool Closed(const FileRecord* record) const;
   // Evaluates every file whose commit depends on others.
   void EvaluateDependents(Sealed* sealed);
-  // What of a file's on_file dependencies is still to come, for messages; "" if nothing is.
-  std::string FirstUnmet(const FileRecord* record);
+  // How far a file is on the way to its commit.
+  Progress ProgressOf(const FileRecord* record);
+  // How many of these dependencies are complete, and which one is not.
+  DependencyCount CountDependencies(const std::vector<std::string>& dependencies, Sealed* sealed);
+  // The entries of a directory that count for n_files; 0 if all in all there are fewer than
+  // `least`, which is cheaper to see.
+  size_t CountEntries(const std::string& relative, size_t least = 0);
   // Seals a failure, waking who waits. False if the file was final already.
   bool Fail(FileRecord* record, FailureKind kind, uint32_t app, int32_t pid);
 
@@ -94,14 +111,19 @@ class Judge {
     uint32_t app = kNoApp;
     int32_t pid = 0;
   };
+  struct Tally : Progress {
+    bool owned = false;  // some client has had it open for writing
+    bool probe = false;  // the kernel must be asked for writers
+    Opinion failure;
+  };
+  Tally Count(const FileRecord* record) const;
   Opinion Weigh(const FileRecord* record, int depth, Sealed* sealed);
   Opinion WeighOwnerless(const FileRecord* record, int depth, Sealed* sealed);
   Writers ProbeByName(const FileRecord* record) const;
   Opinion FailureBy(uint32_t slot, Fate fate) const;
   FileState EvaluateAt(FileRecord* record, int read_only, int depth, Sealed* sealed);
   void EvaluateDependentsOf(const FileRecord* record, int depth, Sealed* sealed);
-  Prospect ProspectOf(const std::vector<std::string>& dependencies, int depth, Sealed* sealed,
-                      std::string* unmet);
+  Prospect ProspectOf(const std::vector<std::string>& dependencies, int depth, Sealed* sealed);
   Prospect ProspectOfOne(const std::string& dependency, int depth, Sealed* sealed);
   Prospect ProspectOfPattern(const std::string& pattern, int depth, Sealed* sealed);
   Prospect ProspectOfFile(FileRecord* record, int depth, Sealed* sealed);

@@ -58,6 +58,13 @@ Status DirectoryLogs::Append(std::string_view directory, std::string_view name) 
   return Status::Ok();
 }
 
+Status DirectoryLogs::MarkListed(std::string_view directory) {
+  auto log = FindOrCreate(directory);
+  if (!log.ok()) return log.status();
+  (*log)->listed.store(1, std::memory_order_seq_cst);
+  return Status::Ok();
+}
+
 DirectoryLogEntry* DirectoryLogs::Next(const DirectoryLog* log, const DirectoryLogEntry* after) {
   const std::atomic<uint64_t>& link = after == nullptr ? log->first : after->next;
   return segment_->At<DirectoryLogEntry>(link.load(std::memory_order_acquire));

@@ -7,6 +7,7 @@
 #ifndef CAPIO_STORE_DIRECTORIES_H_
 #define CAPIO_STORE_DIRECTORIES_H_
 
+#include <string>
 #include <string_view>
 
 #include "store/segment.h"
@@ -20,6 +21,21 @@ class DirectoryLogs {
   DirectoryLog* Find(std::string_view directory);
   // Notes that `name` has come to be in the directory. ENOSPC.
   Status Append(std::string_view directory, std::string_view name);
+  // Notes that a consumer lists the directory: its rule has been acted upon. ENOSPC.
+  Status MarkListed(std::string_view directory);
+  // Calls visit with the name of every directory that was listed so.
+  template <typename Visit>
+  void ForEachListed(Visit visit) {
+    for (auto& bucket : segment_->header().directory_logs) {
+      for (auto* log = segment_->At<DirectoryLog>(bucket.load(std::memory_order_acquire));
+           log != nullptr;
+           log = segment_->At<DirectoryLog>(log->next.load(std::memory_order_acquire))) {
+        if (log->listed.load(std::memory_order_acquire) != 0) {
+          visit(std::string(segment_->Name(log->name)));
+        }
+      }
+    }
+  }
   // The entry behind `after`; the first one if that is null. Null: none yet.
   DirectoryLogEntry* Next(const DirectoryLog* log, const DirectoryLogEntry* after);
   static std::string_view NameOf(const DirectoryLogEntry* entry) {

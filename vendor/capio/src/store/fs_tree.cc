@@ -4,14 +4,19 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include <algorithm>
+
 #include "os/paths.h"
 #include "store/layers.h"
 
 namespace capio {
 namespace {
 
+constexpr std::string_view kTree = "tree";
+constexpr std::string_view kApart = "old-";
+
 // Several threads may open it at once: the first descriptor stays.
-int Keep(std::atomic<int>* slot, Fd fd) {
+int Store(std::atomic<int>* slot, Fd fd) {
   int none = -1;
   if (fd.valid() && slot->compare_exchange_strong(none, fd.get())) return fd.release();
   return none;
@@ -47,12 +52,12 @@ bool FsTree::Open() const {
   if (in_use_->load(std::memory_order_acquire) == 0) return false;
   constexpr int kFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
   // The tree last: who finds it open finds the other, too.
-  if (scratch_.load(std::memory_order_acquire) < 0) {
+  if (tree_ == kTree && scratch_.load(std::memory_order_acquire) < 0) {
     Fd fd(os().OpenAt(real_, (base_ + "/scratch").c_str(), kFlags, 0));
-    if (Keep(&scratch_, std::move(fd)) < 0) return false;
+    if (Store(&scratch_, std::move(fd)) < 0) return false;
   }
   Fd fd(os().OpenAt(real_, path().c_str(), kFlags, 0));
-  return Keep(&dir_, std::move(fd)) >= 0;
+  return Store(&dir_, std::move(fd)) >= 0;
 }
 
 int FsTree::dir() const {
@@ -88,29 +93,68 @@ bool FsTree::Leftover() const {
          os().FstatAt(real_, (base_ + "/scratch").c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+Status FsTree::Keep(const std::string& tree, std::string* to) {
+  const std::string from = base_ + "/" + tree;
+  if (!HoldsFiles(real_, from.c_str())) return Status::Ok();
+  std::string salvage = ".capio/salvage";
+  CAPIO_RETURN_IF_ERROR(MakeDirectory(real_, salvage, 0777));
+  std::string kept =
+      salvage + base_.substr(base_.rfind('/')) + "." + std::to_string(os().Random() % 1'000'000);
+  int error = os().RenameAt(real_, from.c_str(), real_, kept.c_str());
+  if (error < 0 && error != -ENOENT) return Status::Error(-error);
+  if (error == 0) *to = kept;
+  return Status::Ok();
+}
+
 Status FsTree::SetAside(std::string* to) {
-  if (HoldsFiles(real_, path().c_str())) {
-    std::string salvage = ".capio/salvage";
-    CAPIO_RETURN_IF_ERROR(MakeDirectory(real_, salvage, 0777));
-    std::string kept =
-        salvage + base_.substr(base_.rfind('/')) + "." + std::to_string(os().Random() % 1'000'000);
-    int error = os().RenameAt(real_, path().c_str(), real_, kept.c_str());
-    if (error < 0 && error != -ENOENT) return Status::Error(-error);
-    if (error == 0) *to = kept;
-  }
+  CAPIO_RETURN_IF_ERROR(Keep(tree_, to));
   Remove();
   return Status::Ok();
 }
 
 void FsTree::Remove() {
   // At once out of sight: who is killed over it must not leave what looks like an earlier run's.
-  (void)os().RenameAt(real_, path().c_str(), real_, (base_ + "/scratch/removed").c_str());
-  for (const char* part : {"/tree", "/scratch"}) {
-    (void)RemoveTree(real_, (base_ + part).c_str());
+  if (tree_ == kTree) {
+    (void)os().RenameAt(real_, path().c_str(), real_, (base_ + "/scratch/removed").c_str());
   }
+  (void)RemoveTree(real_, path().c_str());
+  if (tree_ == kTree) (void)RemoveTree(real_, (base_ + "/scratch").c_str());
+  RemoveEmptyParents();
+}
+
+void FsTree::RemoveEmptyParents() {
   // Other things of this workflow, and of others, may lie there: then these fail.
   (void)os().UnlinkAt(real_, base_.c_str(), AT_REMOVEDIR);
   (void)os().UnlinkAt(real_, ".capio", AT_REMOVEDIR);
+}
+
+Status FsTree::SetApart(uint64_t id) {
+  // Opened under the name that it still has.
+  (void)dir();
+  const std::string apart = std::string(kApart) + std::to_string(id);
+  int error = os().RenameAt(real_, path().c_str(), real_, (base_ + "/" + apart).c_str());
+  if (error < 0 && error != -ENOENT) return Status::Error(-error);
+  (void)RemoveTree(real_, (base_ + "/scratch").c_str());
+  tree_ = apart;
+  return Status::Ok();
+}
+
+void FsTree::LookApart(uint64_t id) { tree_ = std::string(kApart) + std::to_string(id); }
+
+std::vector<std::string> FsTree::SetAsideOrphans(const std::vector<uint64_t>& known) {
+  std::vector<std::string> kept;
+  auto entries = ListDirectory(real_, base_.c_str(), Layer::kFs);
+  if (!entries.ok()) return kept;
+  for (const DirEntry& entry : *entries) {
+    if (entry.name.rfind(kApart, 0) != 0) continue;
+    auto is = [&](uint64_t id) { return entry.name == std::string(kApart) + std::to_string(id); };
+    if (std::any_of(known.begin(), known.end(), is)) continue;
+    std::string to;
+    if (!Keep(entry.name, &to).ok()) continue;
+    if (!to.empty()) kept.push_back(std::move(to));
+    (void)RemoveTree(real_, (base_ + "/" + entry.name).c_str());
+  }
+  return kept;
 }
 
 }  // namespace capio

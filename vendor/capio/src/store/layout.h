@@ -152,6 +152,7 @@ constexpr uint64_t kAnyBytes = 0;
 struct FileRecord {
   std::atomic<uint64_t> next;  // in its bucket; written before the record is linked
   uint64_t dev, ino, incarnation;
+  uint64_t first_name;              // NameBlock: relative path when the record was made
   std::atomic<uint64_t> status;     // generation and FileState
   std::atomic<uint64_t> persisted;  // generation + 1 last written back to CAPIO_DIR; 0: none
   std::atomic<uint64_t> hole;       // first byte below the size that nobody has written yet
@@ -193,6 +194,9 @@ struct DirectoryLog {
   std::atomic<uint64_t> first;  // DirectoryLogEntry
   std::atomic<uint64_t> last;   // a hint: from there on the end is found
   std::atomic<uint64_t> count;  // a hint
+  // A consumer has listed it, or begun to, under the rule that held then.
+  std::atomic<uint32_t> listed;
+  uint32_t reserved;
 };
 // size bytes of text follow.
 struct DirectoryLogEntry {

@@ -62,6 +62,7 @@ Result<FileRecord*> Records::FindOrCreate(const FileIdentity& id, std::string_vi
   record->dev = id.dev;
   record->ino = id.ino;
   record->incarnation = id.incarnation;
+  record->first_name = *block;
   record->status.store(MakeStatus(1, kGrowing), std::memory_order_relaxed);
   record->hole.store(kNoHole, std::memory_order_relaxed);
   record->want.store(kNobodyWants, std::memory_order_relaxed);

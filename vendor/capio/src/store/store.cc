@@ -392,33 +392,50 @@ std::string ClauseOf(const RuleSet& rules, const std::string& name) {
 Status Store::AddRules(const Workflow& added, bool* changed) {
   return rules->Add(
       added,
-      [this](const RuleSet& before, const RuleSet& after) -> Status {
-        std::string lines;
-        size_t more = 0;
-        records->ForEach([&](FileRecord* record) {
-          const std::string name = records->NameOf(record);
-          const Rule old_rule = before.Match(name);
-          const Rule new_rule = after.Match(name);
-          const bool excluded = new_rule.excluded && !old_rule.excluded;
-          if (!excluded && old_rule.streaming == new_rule.streaming) return;
-          if (!StillThere(this, record, name)) return;
-          constexpr ptrdiff_t kMostLines = 8;
-          if (std::count(lines.begin(), lines.end(), '\n') + 1 >= kMostLines) {
-            ++more;
-            return;
-          }
-          lines += lines.empty() ? "" : "\n";
-          lines += Quoted(name) +
-                   (excluded ? " is in the store already and cannot be excluded any more"
-                             : " was made under (" + ClauseOf(before, name) +
-                                   "), which the new rule would change (" + ClauseOf(after, name) +
-                                   ")") +
-                   "; add the rule before the file is written";
-        });
-        if (more > 0) lines += "\nand " + std::to_string(more) + " more files";
-        return lines.empty() ? Status::Ok() : Status::Error(EBUSY, lines);
-      },
+      [this](const RuleSet& before, const RuleSet& after) { return CheckActedUpon(before, after); },
       changed);
+}
+
+// What was done under rules stays done: others that would have had it otherwise come too late.
+Status Store::CheckActedUpon(const RuleSet& before, const RuleSet& after) {
+  constexpr size_t kMostLines = 8;
+  std::vector<std::string> lines;
+  auto clash = [&](const std::string& name, bool excluded, const char* done, const char* remedy) {
+    lines.push_back(Quoted(name) +
+                    (excluded ? " is in the store already and cannot be excluded any more"
+                              : std::string(done) + " under (" + ClauseOf(before, name) +
+                                    "), which the new rule would change (" + ClauseOf(after, name) +
+                                    ")") +
+                    remedy);
+  };
+  records->ForEach([&](FileRecord* record) {
+    const std::string name = records->NameOf(record);
+    const Rule old_rule = before.Match(name);
+    const Rule new_rule = after.Match(name);
+    const bool excluded = new_rule.excluded && !old_rule.excluded;
+    if (!excluded && old_rule.streaming == new_rule.streaming) return;
+    if (!StillThere(this, record, name)) return;
+    clash(name, excluded, " was made", "; add the rule before the file is written");
+  });
+  directories->ForEachListed([&](const std::string& name) {
+    const Rule old_rule = before.Match(name);
+    const Rule new_rule = after.Match(name);
+    const bool excluded = new_rule.excluded && !old_rule.excluded;
+    if (!excluded && old_rule.streaming == new_rule.streaming &&
+        old_rule.is_directory == new_rule.is_directory) {
+      return;
+    }
+    clash(name, excluded, " was listed", "; add the rule before anybody lists the directory");
+  });
+  if (lines.empty()) return Status::Ok();
+  std::string text;
+  for (size_t i = 0; i < std::min(lines.size(), kMostLines); ++i) {
+    text += (i == 0 ? "" : "\n") + lines[i];
+  }
+  if (lines.size() > kMostLines) {
+    text += "\nand " + std::to_string(lines.size() - kMostLines) + " more";
+  }
+  return Status::Error(EBUSY, text);
 }
 
 void Store::ApplyRules(const std::function<void(FileRecord*)>& permanent) {
@@ -448,11 +465,14 @@ Status Store::SetAside() {
   }
   path = aside;
   listener.reset();
+  // After the store, whose name decides. Killed in between, the next server keeps it whole.
+  if (header.fs_in_use.load() != 0) (void)fs->SetApart(header.control_id);
   return Status::Ok();
 }
 
 void Store::RemoveAside() {
   segment->header().phase.store(kPhaseDone);
+  if (segment->header().fs_in_use.load() != 0) fs->Remove();
   (void)RemoveTree(AT_FDCWD, path.c_str());
   (void)os().UnlinkAt(AT_FDCWD, path.substr(0, path.rfind('/')).c_str(), AT_REMOVEDIR);
 }
@@ -471,6 +491,7 @@ std::vector<std::shared_ptr<Store>> Store::LeftAside() {
       (*store)->locks->Drop(0);
       continue;
     }
+    (*store)->fs->LookApart((*store)->segment->header().control_id);
     stores.push_back(store.take());
   }
   return stores;

@@ -122,6 +122,7 @@ class Store {
   Status Assemble(std::unique_ptr<Segment> control);
   Status Listen();
   Status SetAsideLeftover();
+  Status CheckActedUpon(const RuleSet& before, const RuleSet& after);
 
   struct stat dir_stat_ = {};
   std::string unpublished_;  // name in the base directory while not under its own

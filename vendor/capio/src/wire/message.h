@@ -17,13 +17,18 @@ namespace capio {
 enum class MessageType : uint16_t {
   kHello = 1,     // client: I hold slot `slot` in incarnation `epoch`
   kFile = 2,      // client: look at the record at `argument` (committed, closing, failed)
-  kBye = 3,       // client: I have ended; argument 1: tell me when what I made is safe
+  kBye = 3,       // client: I have ended; argument: ByeWishes
   kWorking = 4,   // server: heard your bye; argument: files still to write back
   kDone = 5,      // server: all of yours is safe
   kNote = 6,      // server: text for the user
   kStop = 7,      // client: stop, after persistence
   kChildEnd = 8,  // client: I am ending the client with pid `argument`: that is no death
   kRoom = 9,      // client: memory is short; the header says how much is wanted
+};
+
+enum ByeWishes : uint64_t {
+  kTellWhenSafe = 1,  // what I made
+  kTellSummary = 2,   // if the run ends with me
 };
 
 struct Message {
