@@ -15,7 +15,6 @@ import errno
 import fcntl
 import os
 import re
-import shlex
 import stat
 import sys
 import threading
@@ -224,6 +223,8 @@ def _paths_in(word: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _show_script(made: Plan, script: bytes) -> bytes:
+    import shlex  # which few steps need
+
     lexer = shlex.shlex(os.fsdecode(script), posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     lexer.commenters = ""
