@@ -367,6 +367,17 @@ FLOWS = {
         "bytes(mmap.mmap(open_('f.map', 'rb').fileno(), 0, access=mmap.ACCESS_READ))",
         b"mapped",
     ),
+    "tempfile": (
+        "(lambda made: (os.write(made[0], b'moved'), os.close(made[0]), os.replace(made[1], 'f.tmp')))"
+        "(tempfile.mkstemp(dir='.'))",
+        "open('f.tmp').read()",
+        "moved",
+    ),
+    "glob": (
+        "Path('f.found').write_text('found')",
+        "(open('f.found').read(), glob.glob('f.f*d'))",
+        ("found", ["f.found"]),
+    ),
     "threads": (
         "asyncio.run(asyncio.to_thread(Path('f.thread').write_text, 'from a thread'))",
         "concurrent.futures.ThreadPoolExecutor().submit(Path('f.thread').read_text).result()",
@@ -374,8 +385,8 @@ FLOWS = {
     ),
 }
 PREAMBLE = """
-import asyncio, bz2, concurrent.futures, configparser, csv, fileinput, gzip, json, lzma, mmap, os
-import pickle, shutil, sys, tarfile, wave, zipfile
+import asyncio, bz2, concurrent.futures, configparser, csv, fileinput, glob, gzip, json, lzma, mmap
+import os, pickle, shutil, sys, tarfile, tempfile, wave, zipfile
 from pathlib import Path
 
 opened = []
@@ -406,6 +417,111 @@ def test_flows_between_processes(capio: Any, mode: str) -> None:
     consumer.finish()
     producer.send()
     producer.finish()
+
+
+# Files that are closed and opened again while they are made: final when their step has ended.
+SEVERAL_CLOSES = {
+    "dbm.dumb": (
+        "with dbm.dumb.open('f', 'c') as base: base[b'key'] = b'value'\n"
+        "with dbm.dumb.open('f', 'w') as base: base['other'] = 'text'",
+        "with dbm.dumb.open('f', 'r') as base: print(sorted(base.keys()), base[b'other'])",
+        "[b'key', b'other'] b'text'",
+    ),
+    "shelve": (
+        "with shelve.Shelf(dbm.dumb.open('f', 'n')) as shelf: shelf['list'] = [1, 2]",
+        "with shelve.Shelf(dbm.dumb.open('f', 'r')) as shelf: print(shelf['list'])",
+        "[1, 2]",
+    ),
+    "mailbox": (
+        "box = mailbox.mbox('f.mbox')\nbox.add('From: me\\n\\nfirst\\n')\nbox.flush()\n"
+        "box.add('From: you\\n\\nsecond\\n')\nbox.close()",
+        "print([message['From'] for message in mailbox.mbox('f.mbox', create=False)])",
+        "['me', 'you']",
+    ),
+    "processes": (
+        "def work(number):\n"
+        "    with open('f.log', 'a') as log: log.write(f'{number}\\n')\n"
+        "context = multiprocessing.get_context('fork')\n"
+        "with concurrent.futures.ProcessPoolExecutor(2, context) as pool:\n"
+        "    list(pool.map(work, range(5)))",
+        "print(sorted(open('f.log').read().split()))",
+        "['0', '1', '2', '3', '4']",
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", ["update", "no_update"])
+@pytest.mark.parametrize("name", SEVERAL_CLOSES)
+def test_flows_of_files_closed_several_times(capio: Any, name: str, mode: str) -> None:
+    write, read, expected = SEVERAL_CLOSES[name]
+    imports = "import concurrent.futures, dbm.dumb, mailbox, multiprocessing, shelve\n"
+    capio.pair(["f*"], committed="on_termination", mode=mode)
+    consumer = capio.step("consumer", f"{imports}print('up', flush=True)\n{read}\n")
+    consumer.expect("up")
+    capio.run("producer", f"{imports}{write}\n")
+    consumer.expect(expected)
+    consumer.finish()
+
+
+# Item by item: what writes the number i, and an iterator over what has been read.
+STREAMS = {
+    "csv": ("csv.writer(out).writerow([i, i * i])", "csv.reader(open('f'))", "['{0}', '{1}']"),
+    "json": (
+        "out.write(json.dumps([i, i * i]) + '\\n')",
+        "map(json.loads, open('f'))",
+        "[{0}, {1}]",
+    ),
+    "fileinput": ("print(i, i * i, file=out)", "map(str.strip, fileinput.input('f'))", "{0} {1}"),
+    "pickle": (
+        "pickle.dump((i, i * i), out.buffer)",
+        "iter(functools.partial(pickle.load, open('f', 'rb')), None)",
+        "({0}, {1})",
+    ),
+    "unbuffered": (
+        "out.buffer.write(bytes([i, i * i]))",
+        "(tuple(pair) for pair in iter(lambda: source.read(2), b''))",
+        "({0}, {1})",
+    ),
+    "a thread": (
+        "print(i, i * i, file=out)",
+        "(asyncio.run(asyncio.to_thread(source.readline)).decode().strip() for _ in range(5))",
+        "{0} {1}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_item_by_item_between_processes(capio: Any, name: str) -> None:
+    """Each item arrives before the next one is written."""
+    write, items, shown = STREAMS[name]
+    capio.pair(["f"], committed="on_close", mode="no_update")
+    consumer = capio.step(
+        "consumer",
+        f"""
+        import asyncio, csv, fileinput, functools, itertools, json, pickle
+        source = open("f", "rb", 0)
+        for item in itertools.islice({items}, 5):
+            print(item, flush=True)
+        """,
+    )
+    producer = capio.step(
+        "producer",
+        f"""
+        import csv, json, pickle, sys
+        with open("f", "w", newline="") as out:
+            for i in range(5):
+                {write}
+                out.flush()
+                print("written", flush=True)
+                sys.stdin.readline()
+        """,
+    )
+    for i in range(5):
+        producer.expect("written")
+        consumer.expect(shown.format(i, i * i))
+        producer.send()
+    producer.finish()
+    consumer.finish()
 
 
 def test_references_captured_before_are_intercepted_and_given_back(
