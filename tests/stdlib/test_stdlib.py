@@ -450,12 +450,11 @@ SEVERAL_CLOSES = {
 }
 
 
-@pytest.mark.parametrize("mode", ["update", "no_update"])
 @pytest.mark.parametrize("name", SEVERAL_CLOSES)
-def test_flows_of_files_closed_several_times(capio: Any, name: str, mode: str) -> None:
+def test_flows_of_files_closed_several_times(capio: Any, name: str) -> None:
     write, read, expected = SEVERAL_CLOSES[name]
     imports = "import concurrent.futures, dbm.dumb, mailbox, multiprocessing, shelve\n"
-    capio.pair(["f*"], committed="on_termination", mode=mode)
+    capio.pair(["f*"], committed="on_termination")
     consumer = capio.step("consumer", f"{imports}print('up', flush=True)\n{read}\n")
     consumer.expect("up")
     capio.run("producer", f"{imports}{write}\n")

@@ -154,6 +154,7 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
     if (patience == Patience::kNone) return Status::Error(EAGAIN);
     if (state == kFailed) return session->Failure(*record);
     out->reset(new File(session, *record, std::move(fd), flags, where));
+    (*out)->name_ = relative;
     return (*out)->fd();
   }
 }
@@ -407,12 +408,45 @@ Result<bool> File::Restart() {
 // The file was moved while this had it open, and has been changed since: what is read here is the
 // file as it was, whole.
 bool File::Detached(uint64_t status) {
+  if (followed_.load(std::memory_order_acquire)) return true;
   if (GenerationOf(status) == generation_.load()) return false;
   if (detached_.load()) return true;
   if (writer_ || (record_->flags.load(std::memory_order_acquire) & kFileMoved) == 0) return false;
   struct stat st = {};
   if (os().Fstat(fd_.get(), &st) == 0 && st.st_nlink == 0) detached_.store(true);
   return detached_.load();
+}
+
+// A name may be given to another file while a reader waits for the first one (written beside it,
+// then renamed over it). A reader that has got nothing yet gets the file that it would open now.
+Status File::FollowName() {
+  if (writer_ || delivered_.load() != 0 || name_checked_.load()) return Status::Ok();
+  const Layers& layers = *session_->store().layers;
+  for (;;) {
+    struct stat st = {};
+    auto layer = layers.Find(name_, &st, true);
+    if (!layer.ok() || !S_ISREG(st.st_mode)) break;
+    Fd fresh(os().OpenAt(layers.DirOf(*layer), name_.c_str(), flags_, 0));
+    FileIdentity id;
+    if (!fresh.valid() || layers.identities().Look(fresh.get(), &st, &id) < 0) break;
+    FileRecord* record = session_->store().records->Find(id);
+    if (record == nullptr || record == record_) break;
+    if (StateOf(record->status.load(std::memory_order_acquire)) != kCommitted) {
+      CAPIO_RETURN_IF_ERROR(session_->WaitForCommit(record));
+      continue;  // it may be yet another one by now
+    }
+    // Two threads may come at once; this never waits for another process.
+    ForkGuard guard(own_mutex);
+    if (followed_.load()) break;
+    off_t position = os().Lseek(fd_.get(), 0, SEEK_CUR);
+    if (position > 0) (void)os().Lseek(fresh.get(), position, SEEK_SET);
+    int error = os().Dup3(fresh.get(), fd_.get(), flags_ & O_CLOEXEC);
+    if (error < 0) return Status::Error(-error);
+    followed_.store(true, std::memory_order_release);
+    break;
+  }
+  name_checked_.store(true);
+  return Status::Ok();
 }
 
 Status File::CheckGeneration(uint64_t status) {
@@ -436,6 +470,11 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
     uint64_t status = record_->status.load(std::memory_order_acquire);
     FileState state = StateOf(status);
     bool detached = Detached(status);
+    if (!writer_ && !detached && state == kCommitted && !name_checked_.load() &&
+        FireOf(record_->rule.load()) == FireRule::kUpdate) {
+      CAPIO_RETURN_IF_ERROR(FollowName());
+      detached = Detached(status);
+    }
     if (writer_ || detached || state == kCommitted) {
       if (!writer_ && !detached) CAPIO_RETURN_IF_ERROR(CheckGeneration(status));
       ssize_t got = get(n - done);
@@ -697,7 +736,8 @@ Status File::Expose() {
 Status File::WaitCommit() {
   if (writer_ || Detached(record_->status.load())) return Status::Ok();
   CAPIO_RETURN_IF_ERROR(session_->Ensure());
-  return session_->WaitForCommit(record_);
+  CAPIO_RETURN_IF_ERROR(session_->WaitForCommit(record_));
+  return FollowName();
 }
 
 int File::status() const {

@@ -54,6 +54,7 @@ class File {
   // What a descriptor that others write through has taken since the last look.
   Status AwaitRoomExposed();
   bool Detached(uint64_t status);
+  Status FollowName();
   Status BeforeChange(off_t start, bool extends);
   void AfterWrite(off_t offset, size_t n);
   void WakeReaders();
@@ -64,6 +65,7 @@ class File {
 
   std::shared_ptr<Session> session_;
   FileRecord* record_;
+  std::string name_;                  // that a reader has opened
   std::atomic<Cell*> cell_{nullptr};  // of a writer
   Fd fd_;
   int flags_;
@@ -78,6 +80,8 @@ class File {
   std::atomic<bool> exposed_{false};
   std::atomic<bool> changed_committed_{false};
   std::atomic<bool> detached_{false};
+  std::atomic<bool> name_checked_{false};
+  std::atomic<bool> followed_{false};  // the descriptor is another file's, which is committed
   std::atomic<int64_t> exposed_size_{0};
 };
 

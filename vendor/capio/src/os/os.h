@@ -54,6 +54,7 @@ class Os {
   virtual int SymlinkAt(const char* target, int dir, const char* path);
   virtual ssize_t ReadlinkAt(int dir, const char* path, char* buf, size_t cap);
   virtual int Fchmod(int fd, mode_t mode);
+  virtual int Dup3(int from, int to, int flags);
   virtual int Fchown(int fd, uid_t uid, gid_t gid);
   virtual ssize_t Flistxattr(int fd, char* names, size_t cap);
   virtual ssize_t Fgetxattr(int fd, const char* name, void* value, size_t cap);

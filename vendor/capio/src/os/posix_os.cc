@@ -115,6 +115,9 @@ ssize_t Os::ReadlinkAt(int dir, const char* path, char* buf, size_t cap) {
   return n < 0 ? -errno : n;
 }
 int Os::Fchmod(int fd, mode_t mode) { return Check(::fchmod(fd, mode)); }
+int Os::Dup3(int from, int to, int flags) {
+  return Retry([&] { return ::dup3(from, to, flags); });
+}
 int Os::Fchown(int fd, uid_t uid, gid_t gid) { return Check(::fchown(fd, uid, gid)); }
 ssize_t Os::Flistxattr(int fd, char* names, size_t cap) {
   ssize_t n = ::flistxattr(fd, names, cap);
