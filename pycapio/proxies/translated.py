@@ -6,7 +6,7 @@ import os
 from enum import Enum
 from typing import Any, NamedTuple
 
-from pycapio._pycapio import NOFOLLOW
+from pycapio._pycapio import FOR_CHANGE, FOR_ENTRY, NOFOLLOW
 from pycapio.patching import proxy_for
 from pycapio.proxies._dispatch import At, backing, with_user_path
 
@@ -45,7 +45,13 @@ def twin(row: Row) -> Any:
             if where is None:
                 return original(path, *args, **kwargs)
             kwargs.pop("dir_fd", None)
-            return with_user_path(original, At(path, dir_fd), where, *args, **kwargs)
+            shown = At(path, dir_fd)
+            if row.purpose == FOR_CHANGE:
+                # A directory may be in CAPIO_DIR itself, too, and is changed there first.
+                below = backing(path, FOR_ENTRY | wanted & ~255, dir_fd)
+                if below is not None and below != where:
+                    with_user_path(original, shown, below, *args, **kwargs)
+            return with_user_path(original, shown, where, *args, **kwargs)
         except OSError as error:
             if row.shows_path:
                 raise

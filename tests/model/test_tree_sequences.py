@@ -39,6 +39,15 @@ SEQUENCES: dict[str, tuple[list[Any], list[tuple[str, dict[str, Any]]]]] = {
             ("stat", {"path": "g", "follow": True}),
         ],
     ),
+    "a directory of the store and of CAPIO_DIR is changed in both": (
+        [("directory", "d", 0o755)],
+        [
+            ("pathlib_write", {"path": "d/f", "data": "text"}),
+            ("chmod", {"path": "d", "mode": 0o700}),
+            ("set_attribute", {"path": "d", "value": "of d", "follow": True}),
+            ("stat", {"path": "d", "follow": True}),
+        ],
+    ),
     "a file does not replace a directory of the store": (
         [("file", "f", FILE)],
         [
