@@ -70,6 +70,15 @@ SEQUENCES: dict[str, tuple[list[Any], list[tuple[str, dict[str, Any]]]]] = {
             ("rename", {"path": "x/y", "other": "x"}),
         ],
     ),
+    "of two wrong names the first is told": (
+        [("link", "loop", "loop"), ("directory", "d", 0o755), ("file", "f", FILE)],
+        [
+            ("rename", {"path": "absent/x", "other": "loop/x"}),
+            ("link", {"path": "d", "other": "absent/x", "follow": False}),
+            ("link", {"path": "d", "other": "f/x", "follow": False}),
+            ("link", {"path": "d", "other": "d", "follow": False}),
+        ],
+    ),
     "what is below a file is no directory": (
         [("file", "f", FILE)],
         [

@@ -241,7 +241,11 @@ Status LocateBoth(Session* session, const std::string_view (&paths)[2], bool fol
         session->store().layers->Find(place->path, &st, true).code() == kLinkAhead) {
       place = PlaceOf(session, paths[i], through);
     }
-    if (!place.ok() && place.code() != CAPIO_UNMANAGED) return place.status();
+    if (!place.ok() && place.code() != CAPIO_UNMANAGED) {
+      // What is wrong with the first name is told first.
+      if (i == 1) CAPIO_RETURN_IF_ERROR(CheckParents(session, ends));
+      return place.status();
+    }
     if (!place.ok()) continue;
     if (place->inside && !session->RuleOf(place->path)->excluded) {
       ends[i].managed = true;
@@ -642,7 +646,13 @@ int capio_link(capio_session* session, const char* from, size_t from_len, const 
     if (ends[1].managed) {
       CAPIO_RETURN_IF_ERROR(capio::CheckNewFile(session->impl.get(), paths[1], ends[1].relative));
     }
-    return capio::LinkPath(session->impl.get(), ends[0], ends[1]);
+    Status linked = capio::LinkPath(session->impl.get(), ends[0], ends[1]);
+    if (linked.code() == EPERM) {
+      // What may not be linked is looked at last.
+      CAPIO_RETURN_IF_ERROR(capio::CheckParents(session->impl.get(), ends));
+      if (capio::StatEnd(session->impl.get(), ends[1], &st).ok()) return Status::Error(EEXIST);
+    }
+    return linked;
   });
 }
 
