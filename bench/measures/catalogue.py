@@ -48,6 +48,7 @@ def together(sizes: Sizes) -> list[Together]:
         Ping(sizes),
         Attach(sizes, running=False),
         Attach(sizes, running=True),
+        Attach(sizes, running=False, entry=True),
         Launch(sizes),
         WholeCommands(sizes, plain),
         WholeCommands(sizes, worked),

@@ -15,34 +15,39 @@ from measures.together import STEPS_DIR, Place, Together
 
 
 class Attach(Together):
-    """A process that has imported everything enters a context."""
+    """A process that has imported everything attaches. entry: with the first entry of a context."""
 
     section = "Starting"
 
-    def __init__(self, sizes: Sizes, *, running: bool) -> None:
+    def __init__(self, sizes: Sizes, *, running: bool, entry: bool = False) -> None:
         super().__init__(sizes)
         self.running = running
+        self.kind = "entry" if entry else "session"
         self.name = "attach-running" if running else "attach-start"
         self.title = "attach " + ("to a running server" if running else "with server start")
-        self.sides = ("pycapio",) if running else ("pycapio", "peer")
-        self.targets = (AtMost(5e-3),) if running else (AtMost(60e-3), Speed("peer", 10))
+        if entry:
+            self.name = "first-entry"
+            self.title += ", and first entry of a context"
+        self.sides = ("pycapio", "peer") if entry else ("pycapio",)
+        limit = 5e-3 if running else 60e-3
+        self.targets = (AtMost(limit), Speed("peer", 10)) if entry else (AtMost(limit),)
 
     def config(self) -> list[dict[str, Any]]:
         return []
 
-    def _step(self, side: str, place: Place, *stay: str) -> Step:
+    def _step(self, side: str, place: Place, app: str, *stay: str) -> Step:
         env = place.site.env | {"PYTHONPATH": os.fspath(STEPS_DIR)}
         python = sys.executable
         if side == "peer" and place.peer is not None:
             env, python = place.peer.env(env), os.fspath(place.peer.python)
         script = os.fspath(STEPS_DIR / "attach.py")
-        where = (os.fspath(place.site.managed), place.site.workflow)
-        return Step([python, script, *where, stay[0] if stay else "step", *stay[1:]], env,
-                    limit=place.limit, cwd=os.fspath(place.site.base))  # fmt: skip
+        where = (self.kind, os.fspath(place.site.managed), place.site.workflow)
+        command = [python, script, *where, app, *stay]
+        return Step(command, env, limit=place.limit, cwd=os.fspath(place.site.base))
 
     def sample_on(self, side: str, place: Place, *, check: bool) -> float:
         if side == "peer":
-            step = self._step(side, place)
+            step = self._step(side, place, "step")
             try:
                 step.await_ready()
                 step.go()
@@ -56,7 +61,7 @@ class Attach(Together):
                 holder.await_ready()
                 holder.go()
                 holder.result()
-            seconds = float(run_together([self._step(side, place)])[0]["seconds"])
+            seconds = float(run_together([self._step(side, place, "step")])[0]["seconds"])
             if holder is not None:
                 holder.go()
                 holder.finish()

@@ -1,8 +1,9 @@
-"""Enters a CapioContext, having imported everything, and says how long that took.
+"""Attaches, having imported everything, and says how long that took.
 
-    attach.py CAPIO_DIR WORKFLOW APP
+    attach.py session|entry CAPIO_DIR WORKFLOW APP [stay]
 
-In the peer's Python, too, whose context is only a decorator.
+session: what attaching alone takes; entry: with the first entry of the context, which looks for
+references to functions that others have captured. The peer's context is only a decorator: entry.
 """
 
 import sys
@@ -11,11 +12,15 @@ import time
 import gate
 from pycapio import CapioContext
 
-context = CapioContext(capio_dir=sys.argv[1], workflow_name=sys.argv[2], app_name=sys.argv[3])
+kind, capio_dir, workflow, app = sys.argv[1:5]
+context = CapioContext(capio_dir=capio_dir, workflow_name=workflow, app_name=app)
 function = context(lambda: None)
 gate.wait()
 start = time.perf_counter()
-function()
+if kind == "session":
+    _ = context.session
+else:
+    function()
 gate.report(seconds=time.perf_counter() - start)
-if len(sys.argv) > 4:  # stay, until told to go
+if len(sys.argv) > 5:  # stay, until told to go
     sys.stdin.readline()

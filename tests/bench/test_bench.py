@@ -13,7 +13,7 @@ RUN = Path(__file__).resolve().parents[2] / "bench" / "run.py"
 # the bench extra, and `make bench` installs it.
 NAMES = (
     "write- read- lines- small- stat exists- listdir scandir outside- stream- directory wake-up "
-    "attach- launcher commands-"
+    "attach- first- launcher commands-"
 ).split()
 
 
