@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from functools import wraps
 from types import CodeType, TracebackType
 from typing import Any, Final, TypeVar, cast
@@ -52,6 +51,55 @@ def launch(options: SessionOptions, *, children: bool = False) -> Session:
     if children:
         _children.export(session, gates)
     return session
+
+
+class _Use:
+    """A session in use: from the first to the last step of a call."""
+
+    # Classes, since contextlib's generators take three times as long.
+    __slots__ = ("_rules", "_session")
+
+    def __init__(self, session: Session, rules: list[CapioCLRule]) -> None:
+        self._session = session
+        self._rules = rules
+
+    def __enter__(self) -> None:
+        _session.start_using(self._session)
+        if self._rules:
+            try:
+                self._session.add_rules(rule.text for rule in self._rules)
+            except BaseException:
+                self._session.fail_abandoned()
+                _session.stop_using(self._session)
+                raise
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        try:
+            if error is not None and not isinstance(error, GeneratorExit):
+                self._session.fail_abandoned()
+        finally:
+            _session.stop_using(self._session)
+
+
+class _Step:
+    """The calling context is inside: from resume to yield. No token is kept, since a generator may
+    be resumed in another context than the one it was suspended in."""
+
+    __slots__ = ("_before", "_session")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> None:
+        patcher.acquire()
+        _children.hook()
+        self._before = _session.entered()
+        _session.set_entered((*self._before, self._session))
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        _session.set_entered(self._before)
+        _children.unhook()
+        patcher.release()
 
 
 class CapioContext:
@@ -174,37 +222,11 @@ class CapioContext:
             session.fail_abandoned()
         _session.stop_using(session)
 
-    @contextmanager
-    def _using(self, rules: list[CapioCLRule]) -> Iterator[None]:
-        """The session is in use: from the first to the last step of a call."""
-        session = self.session
-        _session.start_using(session)
-        try:
-            session.add_rules(rule.text for rule in (*self._rules, *rules))
-            yield
-        except GeneratorExit:
-            raise
-        except BaseException:
-            session.fail_abandoned()
-            raise
-        finally:
-            _session.stop_using(session)
+    def _using(self, rules: list[CapioCLRule]) -> _Use:
+        return _Use(self.session, [*self._rules, *rules])
 
-    @contextmanager
-    def _stepping(self) -> Iterator[None]:
-        """The calling context is inside: from resume to yield. No token is kept, since a generator
-        may be resumed in another context than the one it was suspended in."""
-        session = self.session
-        patcher.acquire()
-        _children.hook()
-        before = _session.entered()
-        _session.set_entered((*before, session))
-        try:
-            yield
-        finally:
-            _session.set_entered(before)
-            _children.unhook()
-            patcher.release()
+    def _stepping(self) -> _Step:
+        return _Step(self.session)
 
     def _drive(self, steps: Any) -> Generator[Any, Any, Any]:
         """Runs a generator or coroutine, intercepting only between resume and yield."""

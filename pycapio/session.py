@@ -347,9 +347,11 @@ def start_using(session: Session) -> None:
     process must not wait for the end of this very process."""
     with _registry_lock:
         if session.users == 0:
-            session.attach()  # may fail, and then there is no user
+            if session.handle is None:
+                session.attach()  # may fail, and then there is no user
             _in_use.append(session)
-            _end_idle_sessions(session)
+            if len(_sessions) > 1:
+                _end_idle_sessions(session)
         session.users += 1
 
 

@@ -59,6 +59,7 @@ class Patcher:
         self._exclude = tuple(f"{name}." for name in (*IMPORT_SYSTEM, __package__, *exclude))
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
+        self._waiting = 0  # threads that wait for the end of a transition
         self._users = 0
         self._active = False
         self._pinned = False
@@ -144,7 +145,11 @@ class Patcher:
         try:
             with self._lock:
                 while self._busy is not None and self._busy != me:
-                    self._changed.wait()
+                    self._waiting += 1
+                    try:
+                        self._changed.wait()
+                    finally:
+                        self._waiting -= 1
                 if pin:
                     self._pinned = True
                 else:
@@ -205,7 +210,8 @@ class Patcher:
         with self._lock:
             if self._busy == threading.get_ident():
                 self._busy = None
-                self._changed.notify_all()
+                if self._waiting:
+                    self._changed.notify_all()
 
     def _resolve(self) -> Plan:
         """Read the originals, before anything is changed."""
@@ -221,12 +227,20 @@ class Patcher:
         undo = self._undo
         try:
             # First the owners, so that whoever imports from now on captures a proxy.
-            for owner in plan.owners:
+            for named, namespace in plan.at_once:
+                undo.append((named, namespace, named.read(namespace)))
+                named.write(namespace, named.new)
+            for owner in plan.single_owners:
                 holder = owner.owner
                 before = owner.read(holder)
                 if before is not owner.new:
                     undo.append((owner, holder, before))
                     owner.write(holder, owner.new)
+            for joining, members in plan.joining:
+                proxies = joining.read(members)
+                if proxies:
+                    undo.append((joining, members, proxies))
+                    joining.write(members, proxies)
             for member in plan.memberships:
                 if member.read(member.members) is member.old:
                     undo.append((member, member.members, member.old))
@@ -238,11 +252,11 @@ class Patcher:
                 self._search(plan)
             gone = False
             for site in self._captured:
-                holder = site.holder()
+                holder, old = site.holder(), site.old
                 if holder is None:
                     gone = True
-                elif site.read(holder) is site.old:
-                    undo.append((site, holder, site.old))
+                elif site.read(holder) is old:
+                    undo.append((site, holder, old))
                     site.write(holder, site.new)
             if gone:
                 self._captured = [site for site in self._captured if site.holder() is not None]
@@ -263,8 +277,7 @@ class Patcher:
         while undo:
             site, holder, before = undo[-1]
             try:
-                if site.read(holder) is site.new:
-                    site.write(holder, before)
+                site.restore(holder, before)
             except Exception as error:  # noqa: BLE001 - reported below
                 refused.append((site, error))
             except BaseException as error:  # noqa: BLE001 - raised below
@@ -347,6 +360,7 @@ class Patcher:
         busy = self._busy
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
+        self._waiting = 0
         if busy is None or busy == threading.get_ident():
             return
         # The thread that was half-way does not exist here: start over from a clean state.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from operator import is_
 from types import ModuleType
 
 from pycapio.patching.objects import (
@@ -47,6 +48,11 @@ class Site:
     def write(self, holder: Any, value: Any) -> None:
         raise NotImplementedError
 
+    def restore(self, holder: Any, before: Any) -> None:
+        """Give back what was there, unless somebody else has put something there meanwhile."""
+        if self.read(holder) is self.new:
+            self.write(holder, before)
+
     def __str__(self) -> str:
         return f"{type(self).__name__.strip('_')} {self.key!r}"
 
@@ -79,6 +85,63 @@ class OwnerSite(Site):
 
     def __str__(self) -> str:
         return f"{label(self.owner)}.{self.key}"
+
+
+class GlobalsSite(Site):
+    """The attributes of one module that Replacements name, at once. A module runs no code when they
+    are set, so nothing can fail half-way but by an interrupt, which restore() bears."""
+
+    __slots__ = ("_keys", "_missing", "_name")
+
+    def __init__(self, owners: list[OwnerSite]) -> None:
+        super().__init__(nothing, None, None, [owner.new for owner in owners])
+        self._keys = [owner.key for owner in owners]
+        self._missing = [MISSING] * len(owners)
+        self._name = label(owners[0].owner)
+
+    def read(self, holder: Any) -> Any:
+        return list(map(holder.get, self._keys, self._missing))
+
+    def write(self, holder: Any, value: Any) -> None:
+        holder.update(zip(self._keys, value))  # noqa: B905 - they are of one length
+
+    def restore(self, holder: Any, before: Any) -> None:
+        intact = all(map(is_, self.read(holder), self.new))
+        if intact and not any(map(is_, before, self._missing)):
+            self.write(holder, before)
+            return
+        for key, new, old in zip(self._keys, self.new, before):  # noqa: B905
+            if holder.get(key) is new:
+                if old is MISSING:
+                    del holder[key]
+                else:
+                    holder[key] = old
+
+    def __str__(self) -> str:
+        return f"what {self._name} holds"
+
+
+class MembersSite(Site):
+    """Membership of proxies in one of the os.supports_* sets, each where its original is a member.
+    The value is the list of those that join, or that joined."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, members: list[MemberSite]) -> None:
+        super().__init__(nothing, None, None, None)
+        self._pairs = [(member.old, member.new) for member in members]
+
+    def read(self, holder: Any) -> Any:
+        return [new for old, new in self._pairs if old in holder and new not in holder]
+
+    def write(self, holder: Any, value: Any) -> None:
+        holder.update(value)
+
+    def restore(self, holder: Any, before: Any) -> None:
+        holder.difference_update(before)
+
+    def __str__(self) -> str:
+        return "membership in os.supports_*"
 
 
 class MemberSite(Site):
