@@ -18,7 +18,7 @@ CXX_SOURCES := $(shell find vendor/capio -name '*.h' -o -name '*.cc' -o -name '*
 
 .DEFAULT_GOAL := build
 .NOTPARALLEL:
-.PHONY: help build test test-cpp test-python test-capio-lib test-libraries conformance sanitize lint format demo bench wheel clean
+.PHONY: help build test test-cpp test-python test-capio-lib test-libraries conformance sanitize lint format demo bench bench-scale wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' Makefile
@@ -98,6 +98,9 @@ demo: build ## two steps on real input, one after the other and at the same time
 
 bench: $(STAMPS)/bench build ## measurements; ARGS="--record" keeps them, ARGS="--help" tells more
 	$(BIN)/python bench/run.py $(ARGS)
+
+bench-scale: $(STAMPS)/bench build ## what must not grow: many files, processes, bytes
+	$(BIN)/python bench/run.py --scale
 
 $(STAMPS)/bench: pyproject.toml | $(STAMPS)/venv
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

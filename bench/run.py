@@ -4,7 +4,7 @@
     make bench ARGS="--record"          and keep it: bench/RESULTS.md, results.json, docs/*.svg
     .venv/bin/python bench/run.py stream small    only the measures whose names begin so
 
-The bytes that are moved are checked. bench/README.md says how to add a measure.
+The bytes that are moved are checked. CONTRIBUTING.md says how to add a measure.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from harness.machine import Others, describe
 from harness.peer import REQUIREMENT, Peer
 from harness.runner import Runner
 from harness.sizes import SIZES
+from measures.scale import FULL as SCALE
+from measures.scale import QUICK as SCALE_QUICK
+from measures.scale import findings
 from report.record import as_json, as_results
-from report.table import as_text
+from report.table import as_text, scale_as_text
 
 _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parent
@@ -35,10 +38,14 @@ def main() -> int:
     parser.add_argument("--no-peer", action="store_true", help=f"without {REQUIREMENT}")
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     parser.add_argument("--charts", type=Path, help="draw the charts in this directory")
+    parser.add_argument("--scale", action="store_true", help="what must not grow, instead")
     parser.add_argument("--record", action="store_true", help="RESULTS.md, results.json and charts")
     arguments = parser.parse_args()
     if arguments.record and (arguments.measures or arguments.quick):
         parser.error("--record is for whole runs")
+    if arguments.scale:
+        print(scale_as_text(findings(SCALE_QUICK if arguments.quick else SCALE, _progress)))
+        return 0
     others = Others()
     sizes = "quick" if arguments.quick else "full"
     runner = Runner(
@@ -66,7 +73,9 @@ def main() -> int:
         arguments.json.write_text(as_json(runner.rows, about) + "\n", encoding="utf-8")
     if arguments.record:
         (_HERE / "results.json").write_text(as_json(runner.rows, about) + "\n", encoding="utf-8")
-        (_HERE / "RESULTS.md").write_text(as_results(runner.rows, about), encoding="utf-8")
+        scale = list(findings(SCALE, _progress))
+        text = as_results(runner.rows, about, scale)
+        (_HERE / "RESULTS.md").write_text(text, encoding="utf-8")
         arguments.charts = _ROOT / "docs"
     if arguments.charts:
         from report.charts import draw

@@ -78,10 +78,12 @@ class Site:
         """Ends the servers of this site and waits until they are gone."""
         for left in TMPFS.glob(f"*{self.workflow}*"):  # the peer's, who leaves them
             left.unlink(missing_ok=True)
-        for locks in self.store.glob("capio-*/*/locks"):
-            pid = _lock_holder(locks)
-            if pid:
-                _end(pid)
+        for pid in self.server_pids():
+            _end(pid)
+
+    def server_pids(self) -> list[int]:
+        holders = [_lock_holder(locks) for locks in self.store.glob("capio-*/*/locks")]
+        return [pid for pid in holders if pid]
 
 
 def _lock_holder(locks: Path) -> int:

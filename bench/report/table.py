@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from harness.results import Row
 from harness.targets import OURS
+from measures.scale import Finding
 
 _HEAD = ("measure", "baseline", "pycapio", "spread", "target", "value", "")
 
@@ -90,3 +91,23 @@ def as_markdown(rows: Sequence[Row]) -> str:
             ]
         out.append(f"| {' | '.join(line)} |")
     return "\n".join(out).strip()
+
+
+def _verdict(finding: Finding) -> str:
+    return "-" if finding.met is None else "met" if finding.met else "NOT MET"
+
+
+def scale_as_text(findings: Iterable[Finding]) -> str:
+    return "\n".join(
+        f"{finding.title}\n    {finding.value}   ({finding.wanted}: {_verdict(finding)})"
+        for finding in findings
+    )
+
+
+def scale_as_markdown(findings: Iterable[Finding]) -> str:
+    rows = [
+        f"| {finding.title} | {finding.value} | {finding.wanted} | {_verdict(finding)} |"
+        for finding in findings
+    ]
+    head = ["### Scale", "", "| measure | value | target | |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows])

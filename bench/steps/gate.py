@@ -1,8 +1,11 @@
 """How the steps of a measure begin and end together: imported by them, knows nothing of CAPIO."""
 
 import json
+import resource
 import sys
 import time
+
+_cpu = 0.0
 
 
 def wait() -> float:
@@ -10,8 +13,13 @@ def wait() -> float:
     processes share."""
     print("ready", flush=True)
     sys.stdin.readline()
+    global _cpu
+    _cpu = time.process_time()
     return time.monotonic()
 
 
 def report(**values: object) -> None:
-    print(json.dumps(values), flush=True)
+    """What the step has to say, the processor time it took since it was let go, and the most memory
+    it ever had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps(values | {"cpu": time.process_time() - _cpu, "peak": peak}), flush=True)

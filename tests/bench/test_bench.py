@@ -52,6 +52,14 @@ def test_charts_show_what_was_measured(tmp_path: Path) -> None:
     assert "write, 4 KiB chunks" in next(tmp_path.iterdir()).read_text()
 
 
+def test_scale() -> None:
+    done = run("--scale", "--quick")
+    assert done.returncode == 0, done.stderr
+    assert "control segment, bytes for each file" in done.stdout
+    assert "8 processes attached at once" in done.stdout
+    assert "all succeed: met" in done.stdout
+
+
 def test_unknown_names_are_refused() -> None:
     done = run("nonsense")
     assert done.returncode == 2
