@@ -145,7 +145,7 @@ class Runner:
                             raise
                         row.peer_note = _first_line(error)
                         continue
-                    if not (check and number == 0):
+                    if not (check and number == 0) or self._sizes.pairs == 0:
                         row.add(side, seconds)
 
 

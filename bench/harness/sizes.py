@@ -13,7 +13,7 @@ class Sizes(NamedTuple):
 
     rounds: int  # how often all measures are gone through
     samples: int  # of every side, in one round
-    pairs: int  # runs of a measure of several processes, in one round
+    pairs: int  # runs of a measure of several processes, in one round; 0: the check is the sample
     sequential: int  # bytes
     lines: int
     small_files: int
@@ -47,8 +47,8 @@ FULL: Final = Sizes(
 # Whether everything works, not how fast: a second or so for each measure.
 QUICK: Final = Sizes(
     rounds=1,
-    samples=2,
-    pairs=1,
+    samples=1,
+    pairs=0,
     sequential=2 * MIB,
     lines=1_000,
     small_files=20,
