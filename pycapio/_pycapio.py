@@ -661,24 +661,25 @@ def file_read(handle: Handle, buffer: Any, full: bool, name: Any) -> int:
     return rc
 
 
-def file_write(handle: Handle, data: Any, full: bool = False) -> int:
-    """Writes at the file position; where memory is short it waits until there is room.
+def file_write(handle: Handle, data: Any, full: bool = False, offset: int = -1) -> int:
+    """Writes at the file position, or at an offset; where memory is short it waits for room.
 
     Returns less than the size of data if that wait is interrupted or fails half-way; full: only if
     it fails."""
     ffi = _library.ffi
     target = ffi.from_buffer(data)
     size = len(target)
-    rc: int = _library.capio_write(handle, target, size, -1)
+    rc: int = _library.capio_write(handle, target, size, offset)
     if rc == size:
         return rc
     if rc == _EINTR:
-        rc = _again(_library.capio_write, (handle, target, size, -1), None)
+        rc = _again(_library.capio_write, (handle, target, size, offset), None)
     if rc < 0:
         raise os_error(rc)
     done = rc
     while full and done < size:
-        rc = _waited(_library.capio_write, handle, target + done, size - done, -1)
+        at = offset if offset < 0 else offset + done
+        rc = _waited(_library.capio_write, handle, target + done, size - done, at)
         if rc <= 0:
             break  # the next call says why
         done += rc

@@ -22,6 +22,9 @@ _os_read = os.read
 _os_pread = os.pread
 _os_readv = os.readv
 _os_preadv = os.preadv
+_os_write = os.write
+_os_pwrite = os.pwrite
+_os_writev = os.writev
 _os_exit = os._exit
 _os_ftruncate = os.ftruncate
 _os_truncate = os.truncate
@@ -151,6 +154,29 @@ def os_readv_proxy(fd: int, buffers: Any, /) -> int:
 def os_preadv_proxy(fd: int, buffers: Any, offset: int, flags: int = 0, /) -> int:
     _await_commit(fd)
     return _os_preadv(fd, buffers, offset, flags)
+
+
+@proxy_for(_os_write, module="os")
+def os_write_proxy(fd: int, data: Any, /) -> int:
+    # The kernel would not wait for room in memory, nor would readers hear of it.
+    handle = _handle(fd)
+    return _os_write(fd, data) if handle is None else _pycapio.file_write(handle, data, True)
+
+
+@proxy_for(_os_pwrite, module="os")
+def os_pwrite_proxy(fd: int, data: Any, offset: int, /) -> int:
+    handle = _handle(fd) if isinstance(offset, int) and offset >= 0 else None
+    if handle is None:
+        return _os_pwrite(fd, data, offset)
+    return _pycapio.file_write(handle, data, True, offset)
+
+
+@proxy_for(_os_writev, module="os")
+def os_writev_proxy(fd: int, buffers: Any, /) -> int:
+    handle = _handle(fd)
+    if handle is None:
+        return _os_writev(fd, buffers)
+    return _pycapio.file_write(handle, b"".join(buffers), True)
 
 
 @proxy_for(_os_exit, module="os")

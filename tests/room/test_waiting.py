@@ -147,6 +147,39 @@ print(open("rows", "rb").read(), flush=True)
     assert (capio.dir / "big").stat().st_size == 5 * MIB
 
 
+def test_descriptors_wait_for_room_like_files(capio: Workflow) -> None:
+    capio.env["CAPIO_MEMORY_LIMIT"] = "8M"
+    step = capio.run(
+        "step",
+        """
+import errno, os
+for size in (3 << 20, 3 << 20, 3 << 20):  # the third one has the first ones moved
+    name = f"f{len(os.listdir())}"
+    fd = os.open(name, os.O_RDWR | os.O_CREAT)
+    assert os.pwrite(fd, b"b" * 10, 100) == 10
+    assert os.write(fd, memoryview(b"a" * 100)) == 100
+    assert os.writev(fd, [b"c" * 50, b"d" * 50]) == 100
+    assert os.lseek(fd, 0, os.SEEK_CUR) == 200
+    assert os.write(fd, b"x" * size) == size
+    os.close(fd)
+    assert open(name, "rb").read() == b"a" * 100 + b"c" * 50 + b"d" * 50 + b"x" * size
+fd = os.open("big", os.O_WRONLY | os.O_CREAT)
+try:
+    while os.write(fd, b"x" * (1 << 18)):
+        pass
+except OSError as error:
+    print(error.errno == errno.ENOSPC, "CAPIO_MEMORY_LIMIT" in error.strerror)
+os.ftruncate(fd, 0)
+os.close(fd)
+try:
+    os.write(os.open("big", os.O_RDONLY), b"x")
+except OSError as error:
+    print(error.errno == errno.EBADF)
+""",
+    )
+    assert step.stdout == "True True\nTrue\n"
+
+
 def test_one_that_streams_to_a_reader_is_told_when_both_wait(capio: Workflow) -> None:
     """The reader has all there is and waits for more, the writer for room: nobody can go on."""
     declare(capio, "big")
