@@ -384,6 +384,27 @@ TEST_F(EvictTest, WhatProgramsWereToldOfStays) {
   EXPECT_EQ(Evict(), 1u);
 }
 
+TEST_F(EvictTest, HolesStayHoles) {
+  auto file = OpenFile("c1", O_WRONLY | O_CREAT);
+  constexpr off_t kFar = off_t{1} << 40;
+  ASSERT_TRUE(file->Write("begin", 5, 0).ok());
+  ASSERT_TRUE(file->Write("end", 3, kFar).ok());
+  ASSERT_TRUE(file->Truncate(kFar + (off_t{1} << 30)).ok());
+  ASSERT_TRUE(file->Close(CloseKind::kCount, FdFate::kClose).ok());
+  EXPECT_EQ(Evict(), 1u);
+  Fd moved(os().OpenAt(AT_FDCWD, (dir + "/.capio/wf/tree/c1").c_str(), O_RDONLY, 0));
+  ASSERT_TRUE(moved.valid());
+  struct stat st = {};
+  ASSERT_EQ(os().Fstat(moved.get(), &st), 0);
+  EXPECT_EQ(st.st_size, kFar + (off_t{1} << 30));
+  EXPECT_LT(st.st_blocks, 1024);
+  char buf[8] = {};
+  EXPECT_EQ(os().Pread(moved.get(), buf, 5, 0), 5);
+  EXPECT_STREQ(buf, "begin");
+  EXPECT_EQ(os().Pread(moved.get(), buf, 5, kFar), 5);
+  EXPECT_EQ(std::string(buf, 5), std::string("end\0\0", 5));
+}
+
 TEST_F(EvictTest, TheDiskIsFull) {
   // Whatever needs room on the disk fails, from the Nth such call on.
   class FullDisk : public Os {

@@ -34,9 +34,10 @@ class FakeKernel : public Os {
     bool faked = strncmp(path, "/sys/fs/cgroup", 14) == 0 || strncmp(path, "/proc/self/", 11) == 0;
     return faked ? -ENOENT : Os::OpenAt(dir, path, flags, mode);
   }
+  int64_t FsType(int fd) override { return fd == memory ? TMPFS_MAGIC : 0xef53; }
   int StatFs(int fd, struct statfs* st) override {
+    (void)fd;
     *st = {};
-    st->f_type = fd == memory ? TMPFS_MAGIC : 0xef53;
     st->f_bsize = 4096;
     st->f_blocks = size / 4096;
     st->f_bavail = left / 4096;

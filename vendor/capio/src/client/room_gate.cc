@@ -7,8 +7,8 @@ namespace {
 
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kLargestAllowance = uint64_t{16} << 20;
-// Many processes may be given one at the same time.
-constexpr uint64_t kAllowanceShare = 16;
+// Many processes may be given one at the same time: together they get half of what there is.
+constexpr uint64_t kSmallestShare = 16;
 constexpr int64_t kLevelHoldsNs = 1'000'000'000;
 
 }  // namespace
@@ -26,7 +26,7 @@ uint64_t RoomGate::Take(uint64_t n) {
       return n;
     }
   }
-  Room room = Look();
+  Room room = Look(false, n);
   uint64_t may = room.spare < kPage ? 0 : std::min(n, room.spare);
   Charge(static_cast<int64_t>(may));
   return may;
@@ -42,11 +42,13 @@ void RoomGate::Charge(int64_t bytes) {
   } while (!header_->tree_bytes.compare_exchange_weak(taken, then, std::memory_order_relaxed));
 }
 
-Room RoomGate::Look(bool exact) {
+Room RoomGate::Look(bool exact, uint64_t taking) {
   // Before the look: what others find out after it makes us look again.
   epoch_.store(header_->room_epoch.load(std::memory_order_acquire), std::memory_order_relaxed);
   Room room = reader_.Read(exact);
-  uint64_t allowance = std::min(room.spare / kAllowanceShare, kLargestAllowance);
+  uint64_t others = header_->slots_used.load(std::memory_order_relaxed);
+  uint64_t then = room.spare - std::min(room.spare, taking);
+  uint64_t allowance = std::min(then / std::max(kSmallestShare, 2 * others), kLargestAllowance);
   int64_t unused = allowance_.exchange(static_cast<int64_t>(allowance), std::memory_order_relaxed);
   Charge(static_cast<int64_t>(allowance) - unused);
   RoomLevel before = level_.exchange(room.level, std::memory_order_relaxed);

@@ -19,7 +19,7 @@ class RoomGate {
   // more room before the reserve; 0 if there is less than a page.
   uint64_t Take(uint64_t n);
   // Looks how much there is, whatever the allowance. exact: see RoomReader::Read.
-  Room Look(bool exact = false);
+  Room Look(bool exact = false) { return Look(exact, 0); }
   // The level as it was seen less than a second ago.
   RoomLevel Level();
   // The kernel has refused a write: what the allowance says does not hold.
@@ -27,6 +27,8 @@ class RoomGate {
   [[nodiscard]] bool CanMove() const { return reader_.CanMove(); }
 
  private:
+  // taking: what the caller is about to write without an allowance.
+  Room Look(bool exact, uint64_t taking);
   // Notes in the estimate of what the tree takes what is about to be written.
   void Charge(int64_t bytes);
 

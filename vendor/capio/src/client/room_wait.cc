@@ -85,6 +85,7 @@ Status Session::WaitForRoom(const std::string& relative, uint64_t bytes) {
   uint64_t asked = 0;
   uint32_t news_seen = 0;
   bool timed_out = false;
+  Others others;
   for (;;) {
     uint32_t prepared = PrepareWait(&header.room_word);
     Room room = room_->Look(timed_out);
@@ -96,7 +97,8 @@ Status Session::WaitForRoom(const std::string& relative, uint64_t bytes) {
     bool answered = asked != 0 && header.room_done.load(std::memory_order_acquire) >= asked;
     bool futile = answered && news == news_seen &&
                   header.room_futile.load(std::memory_order_acquire) >= asked;
-    Others others = WhoMayMakeRoom(relative);
+    // Not for every file that is moved.
+    if (asked == 0 || futile || timed_out) others = WhoMayMakeRoom(relative);
     if (futile && !others.writing) {
       // Who only reads may still let go of a file, or end; and so may a thread that does something
       // else. Not for ever.
@@ -105,6 +107,10 @@ Status Session::WaitForRoom(const std::string& relative, uint64_t bytes) {
         if (room_->Look(true).spare < bytes) return NoRoom(relative);
         continue;
       }
+    }
+    // No server, and none can be started: it has been said why.
+    if (!answered && WaitedFor(relative) >= kPatienceNs && !store_->Served()) {
+      return NoRoom(relative);
     }
     if (asked == 0 || news != news_seen || (answered && !futile) || timed_out) {
       news_seen = news;

@@ -204,7 +204,6 @@ Status Evictor::MoveToDisk(const Candidate& candidate, int source, bool final, L
   auto copy = layers.CopyForMove(source, [&] { return lease->Held() && !stop_.load(); });
   if (!copy.ok()) return copy.status();
   auto finish = [&]() -> Status {
-    CAPIO_RETURN_IF_ERROR(layers.MakeParents(Layer::kFs, candidate.name));
     struct stat st = {};
     FileIdentity id;
     if (int error = os().Fstat(copy->get(), &st); error < 0) return Status::Error(-error);
@@ -218,6 +217,8 @@ Status Evictor::MoveToDisk(const Candidate& candidate, int source, bool final, L
         IsLinked(store_->real.get(), store_->workflow, candidate.name)) {
       return not_now;
     }
+    // As long as the window is open nobody removes or renames a directory.
+    CAPIO_RETURN_IF_ERROR(layers.MakeParents(Layer::kFs, candidate.name));
     CAPIO_RETURN_IF_ERROR(store_->records->AddIdentity(candidate.record, id));
     candidate.record->flags.fetch_or(kFileMoved);
     return layers.FinishMove(candidate.name);

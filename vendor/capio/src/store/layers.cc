@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/magic.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <unordered_set>
@@ -303,19 +304,30 @@ Result<Fd> Layers::CopyForMove(int from, const std::function<bool()>& go_on) {
   Fd copy(os().OpenAt(fs_->scratch(), kMoving, O_RDWR | O_CREAT | O_EXCL, 0600));
   if (!copy.valid()) return Status::Error(-copy.get());
   auto fill = [&]() -> Status {
-    constexpr size_t kStep = size_t{8} << 20;
+    constexpr off_t kStep = off_t{8} << 20;
     // Of small ones the kernel writes many at once, in its own time.
     constexpr off_t kSmall = off_t{256} << 10;
     for (off_t at = 0;;) {
-      if (!go_on()) return Status::Error(ECANCELED);
-      ssize_t done = os().CopyRange(from, copy.get(), at, kStep);
-      if (done < 0) return Status::Error(static_cast<int>(-done));
-      if (done == 0) break;
-      at += done;
-      if (st.st_size < kSmall) continue;
-      // What stays in the page cache is not room.
-      if (int error = os().Fsync(copy.get()); error < 0) return Status::Error(-error);
-      (void)os().DropCache(copy.get());
+      // Holes stay holes: what takes little memory may be of any size.
+      off_t data = os().Lseek(from, at, SEEK_DATA);
+      if (data == -ENXIO) break;
+      off_t hole = data < 0 ? st.st_size : os().Lseek(from, data, SEEK_HOLE);
+      for (at = std::max(at, data); at < hole;) {
+        if (!go_on()) return Status::Error(ECANCELED);
+        auto step = static_cast<size_t>(std::min(kStep, hole - at));
+        ssize_t done = os().CopyRange(from, copy.get(), at, step);
+        if (done < 0) return Status::Error(static_cast<int>(-done));
+        if (done == 0) return Status::Error(EIO);  // shorter than it was
+        at += done;
+        if (st.st_size < kSmall) continue;
+        // What stays in the page cache is not room.
+        if (int error = os().Fsync(copy.get()); error < 0) return Status::Error(-error);
+        (void)os().DropCache(copy.get());
+      }
+      if (at >= st.st_size) break;
+    }
+    if (int error = os().Ftruncate(copy.get(), st.st_size); error < 0) {
+      return Status::Error(-error);
     }
     CAPIO_RETURN_IF_ERROR(CopyAttributes(from, copy.get()));
     return CopyTimes(st, copy.get());

@@ -29,8 +29,8 @@ uint64_t ReserveOf(RoomBound bound, uint64_t limit) {
 }
 
 bool OnMemory(int fd) {
-  struct statfs fs = {};
-  return os().StatFs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+  int64_t type = os().FsType(fd);
+  return type == TMPFS_MAGIC || type == RAMFS_MAGIC;
 }
 
 // What the files below a directory take.
