@@ -57,6 +57,8 @@ def directory_of(fd: Any) -> str | None:
 def below(dir_fd: Any, path: Any) -> Any:
     """The absolute path of what a path means relative to a directory descriptor; None if that is
     no directory of CAPIO_DIR."""
+    if not isinstance(dir_fd, int):
+        return None  # the original says what is wrong with that
     if path[:1] in ("/", b"/"):
         return path
     directory = directory_of(dir_fd)

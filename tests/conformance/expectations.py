@@ -72,10 +72,8 @@ _POSIX = "posix, the module behind os that the import system uses, is left alone
 _MOCK = "the test replaces a function of os and expects it to be asked about its own paths"
 _COMPILE = "py_compile reads and writes through the import system"
 _SQLITE = "sqlite3 opens its file in native code"
-# What is still to be translated: docs/limits.md has the list.
-_TABLE = "os.link, os.symlink, os.mkfifo and the like act on CAPIO_DIR itself so far"
-_CHDIR = "directories that exist only in the store cannot be entered so far"
-_DIR_FD = "directory descriptors and dir_fd mean the real directory so far"
+_SOCKET = "the address of a socket is the kernel's"
+_BYTES_LIKE = "what is no path goes to the original, also where that takes it with a warning"
 _CHILDREN = "children started with -I or -E, or by calls not covered yet, see CAPIO_DIR itself"
 
 EXPECTED: tuple[Expected, ...] = (
@@ -86,18 +84,9 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("test.test_shelve.*", _SQLITE, "dbm.sqlite3.error", since=(3, 13)),
     Expected("test.test_zipfile.*PyZipFileTests.test_write_py*", _COMPILE),
     Expected("test.test_zipfile.*PyZipFileTests.test_write_pathlike", _COMPILE),
-    # To be removed with the limits they are about.
-    Expected("*", _TABLE, r"os\.(symlink|link|mkfifo|mknod|truncate|lchown)\b"),
-    Expected("test.test_glob.*.test_selflink", _TABLE, "FileExistsError"),
-    Expected("test.test_mailbox.*.test_lock_conflict", _TABLE),
-    Expected("test.test_os.TestScandir.test_bytes_like", _TABLE, "bytearray"),
-    Expected("test.test_pathlib.*", _TABLE, "FileExistsError", since=(3, 13)),
-    Expected("test.test_shutil.TestRmTree.test_rmtree_on_symlink", _TABLE),
-    Expected("test.test_shutil.TestZeroCopySendfile.*", _TABLE, since=(3, 13)),
-    Expected("test.test_tarfile.TestExtractionFilters.*", _TABLE),
-    Expected("*", _CHDIR, r"os\.f?chdir\("),
-    Expected("test.test_shutil.TestArchives.test_make_archive_cwd", _CHDIR),
-    Expected("*", _DIR_FD, r"dir_fd="),
+    Expected("test.test_os.TestScandir.test_bytes_like", _BYTES_LIKE, "bytearray"),
+    Expected("test.test_pathlib.*.test_is_socket_true", _SOCKET),
+    # To be removed with the limit they are about.
     Expected("*", _CHILDREN, r"subprocess|script_helper|assert_python|spawn"),
     Expected("test.test_logging.*.test_multiprocessing_*", _CHILDREN),
     Expected("test.test_os.SpawnTests.*", _CHILDREN),

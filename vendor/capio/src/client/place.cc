@@ -92,7 +92,8 @@ Result<Place> PlaceOf(Session* session, std::string_view path, bool follow) {
     if (!ahead) return place;
     layers.NoteLink();
   }
-  if (!layers.links() || (!inside && !up)) {
+  // ".." may lead out of a directory that only the store has.
+  if (!up && (!layers.links() || !inside)) {
     if (!moved) return Status::Error(CAPIO_UNMANAGED);
     place.inside = false;
     place.path = std::move(normal);
@@ -101,13 +102,16 @@ Result<Place> PlaceOf(Session* session, std::string_view path, bool follow) {
   auto walked =
       Walk(layers, {session->dir(), session->real_dir(), session->tree_dir()}, *absolute, follow);
   if (!walked.ok()) {
+    std::string begin;
+    bool ours = PathBelow(*absolute, session->dir(), &begin) ||
+                PathBelow(*absolute, session->real_dir(), &begin);
     // Of what is outside the kernel itself says what is wrong.
-    return !inside && !moved ? Status::Error(CAPIO_UNMANAGED) : walked.status();
+    return ours || inside || moved ? walked.status() : Status::Error(CAPIO_UNMANAGED);
   }
   place.inside = walked->inside;
   place.path = std::move(walked->path);
   // As given, the kernel would follow links in one layer only.
-  if (inside || place.inside) place.literal = false;
+  if (walked->through) place.literal = false;
   if (!place.inside && place.literal) return Status::Error(CAPIO_UNMANAGED);
   return place;
 }

@@ -20,7 +20,7 @@ class Walker {
     // Without a look at the directories above it, which are as they are.
     std::string below;
     if (PathBelow(path, roots_.dir, &below) || PathBelow(path, roots_.real_dir, &below)) {
-      at_.inside = true;
+      at_.inside = at_.through = true;
       path = below;
     }
     Push(path);
@@ -107,7 +107,7 @@ class Walker {
 
   void Enter() {
     if (at_.path != roots_.dir && at_.path != roots_.real_dir && at_.path != roots_.tree) return;
-    at_.inside = true;
+    at_.inside = at_.through = true;
     at_.path.clear();
   }
 

@@ -23,8 +23,9 @@ struct WalkRoots {
 };
 
 struct Walked {
-  bool inside = false;  // CAPIO_DIR
-  std::string path;     // below it, or absolute; without links but for a last one not followed
+  bool inside = false;   // CAPIO_DIR
+  bool through = false;  // it has been there on the way
+  std::string path;      // below it, or absolute; without links but for a last one not followed
 };
 
 // path: absolute, need not be normalised. follow: the last component, too. What does not exist is
