@@ -73,6 +73,7 @@ SEQUENCES: dict[str, tuple[list[Any], list[tuple[str, dict[str, Any]]]]] = {
     "of two wrong names the first is told": (
         [("link", "loop", "loop"), ("directory", "d", 0o755), ("file", "f", FILE)],
         [
+            ("link", {"path": "absent", "other": "loop/x", "follow": False}),
             ("rename", {"path": "absent/x", "other": "loop/x"}),
             ("link", {"path": "d", "other": "absent/x", "follow": False}),
             ("link", {"path": "d", "other": "f/x", "follow": False}),

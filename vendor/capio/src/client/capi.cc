@@ -631,13 +631,19 @@ int capio_link(capio_session* session, const char* from, size_t from_len, const 
     const bool follow = (flags & CAPIO_RESOLVE_NOFOLLOW) == 0;
     capio::NameEnd ends[2];
     bool literal = true;
-    CAPIO_RETURN_IF_ERROR(capio::LocateBoth(session->impl.get(), paths, follow, ends, &literal));
+    struct stat st = {};
+    Status located = capio::LocateBoth(session->impl.get(), paths, follow, ends, &literal);
+    if (!located.ok()) {
+      // The file itself comes before the way to its new name.
+      const bool second = !ends[1].path.empty();
+      if (second) CAPIO_RETURN_IF_ERROR(capio::StatEnd(session->impl.get(), ends[0], &st));
+      return located;
+    }
     if (!ends[0].managed && !ends[1].managed) {
       if (literal) return Status::Error(CAPIO_UNMANAGED);
       return capio::FromErrno(
           capio::os().LinkAt(AT_FDCWD, ends[0].path.c_str(), AT_FDCWD, ends[1].path.c_str(), 0));
     }
-    struct stat st = {};
     bool named = capio::EndingOf(paths[0]) == capio::Ending::kName;
     if (!named || capio::EndingOf(paths[1]) != capio::Ending::kName) {
       CAPIO_RETURN_IF_ERROR(capio::StatEnd(session->impl.get(), ends[0], &st));

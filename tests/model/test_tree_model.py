@@ -1,0 +1,222 @@
+"""Random sequences of calls on CAPIO_DIR and on a plain directory of the same kind: results,
+exceptions and trees are the same, also once the session has ended.
+
+CAPIO_TEST_EXAMPLES=N tries that many sequences, other ones each time (15 by default);
+CAPIO_TEST_STEPS=N makes them longer, and CAPIO_TEST_ODD_NAMES=1 adds paths with "..", slashes at
+their ends, names too long and the like, for which not every errno is the kernel's yet.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    rule,
+    run_state_machine_as_test,
+)
+
+import tree_actions
+from tree_pair import Trees
+
+EXAMPLES = int(os.environ.get("CAPIO_TEST_EXAMPLES") or 15)
+ODD_NAMES_TOO = bool(os.environ.get("CAPIO_TEST_ODD_NAMES"))
+STEPS = int(os.environ.get("CAPIO_TEST_STEPS") or 25)
+
+# ---- what is drawn ----
+
+# Few names, so that calls meet.
+NAMES = st.sampled_from(["a", "b", "c"])
+ODD_NAMES = st.sampled_from([".", "..", "", "\u00fc", "\udcff", "<255>", "<256>", "a\0b", " "])
+COMMON = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+ODD = st.one_of(
+    st.builds("{}/{}".format, COMMON, ODD_NAMES),
+    st.builds("{}/../{}".format, COMMON, COMMON),
+    st.builds("../root/{}".format, COMMON),
+    st.builds("{}//./{}".format, NAMES, NAMES),
+    st.builds("{}/".format, COMMON),
+    st.sampled_from(["", ".", "./", "<256>", "<deep>n", "a/<deep>", "\udcff"]),
+)
+TEXTS = st.one_of(COMMON, COMMON, COMMON, ODD) if ODD_NAMES_TOO else COMMON
+KINDS = st.sampled_from(
+    ["str", "str", "absolute", "absolute", "bytes", "absolute bytes", "pathlib", "pathlike"]
+)
+PATHS = st.tuples(TEXTS, KINDS)
+SLOTS = st.integers(0, 2)
+DATA = st.sampled_from(["", "x", "line\nother\n", "0123456789" * 3, "\u00e4\n" * 4, "z" * 20000])
+SIZES = st.sampled_from([0, 1, 3, 10, 5000, -1])
+OFFSETS = st.sampled_from([0, 1, 5, 100, 30000, -1, -5])
+PERMISSIONS = st.sampled_from([0o644, 0o600, 0o755, 0o444, 0o777, 0o4711, 0o1777, 0])
+OPEN_MODES = st.sampled_from(
+    [m + kind for m in ("r", "w", "a", "x", "r+", "w+", "a+", "x+") for kind in ("", "b")]
+)
+
+
+def _sensible(flags: int) -> bool:
+    """Not what POSIX leaves open, and kernels answer differently."""
+    if flags & (os.O_WRONLY | os.O_RDWR) == os.O_RDONLY and flags & os.O_TRUNC:
+        return False
+    return not (flags & os.O_CREAT and flags & os.O_DIRECTORY)
+
+
+OPEN_FLAGS = st.builds(
+    lambda access, more: access | sum(more),
+    st.sampled_from([os.O_RDONLY, os.O_WRONLY, os.O_RDWR]),
+    st.sets(
+        st.sampled_from(
+            [os.O_CREAT, os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_NOFOLLOW, os.O_DIRECTORY]
+        ),
+        max_size=3,
+    ),
+).filter(_sensible)
+PATTERNS = st.sampled_from(["*", "**", "**/*", "a/*", "*/b", "[ab]", "a/**/", "**/a", "*/"])
+BOOLEANS = st.booleans()
+WHENCE = st.sampled_from([0, 0, 1, 2])
+
+# What a layer holds before: the hard case is a union of layers.
+LINK_TARGETS = st.one_of(
+    COMMON, st.sampled_from(["../a", "..", ".", "<root>/b", "<root>/a/b", "a"])
+)
+ENTRIES = st.one_of(
+    st.tuples(st.just("file"), COMMON, st.tuples(DATA.map(str.encode), PERMISSIONS)),
+    st.tuples(st.just("directory"), COMMON, st.sampled_from([0o755, 0o700, 0o775])),
+    st.tuples(st.just("link"), COMMON, LINK_TARGETS),
+)
+
+# Every action, and what it is given.
+ACTIONS: dict[str, dict[str, Any]] = {
+    "open": {
+        "slot": SLOTS,
+        "path": PATHS,
+        "mode": OPEN_MODES,
+        "buffering": st.sampled_from([-1, -1, 0, 7]),
+    },
+    "read": {"slot": SLOTS, "size": SIZES},
+    "read_line": {"slot": SLOTS},
+    "read_lines": {"slot": SLOTS},
+    "write": {"slot": SLOTS, "data": DATA},
+    "seek": {"slot": SLOTS, "offset": OFFSETS, "whence": WHENCE},
+    "tell": {"slot": SLOTS},
+    "truncate_file": {"slot": SLOTS, "size": st.one_of(st.none(), OFFSETS)},
+    "flush": {"slot": SLOTS},
+    "status_of_file": {"slot": SLOTS},
+    "close": {"slot": SLOTS},
+    "open_descriptor": {"slot": SLOTS, "path": PATHS, "flags": OPEN_FLAGS, "mode": PERMISSIONS},
+    "read_descriptor": {"slot": SLOTS, "size": SIZES},
+    "write_descriptor": {"slot": SLOTS, "data": DATA},
+    "pread": {"slot": SLOTS, "size": SIZES, "offset": OFFSETS},
+    "pwrite": {"slot": SLOTS, "data": DATA, "offset": OFFSETS},
+    "seek_descriptor": {"slot": SLOTS, "offset": OFFSETS, "whence": WHENCE},
+    "truncate_descriptor": {"slot": SLOTS, "size": OFFSETS},
+    "status_of_descriptor": {"slot": SLOTS},
+    "close_descriptor": {"slot": SLOTS},
+    "descriptor_to_file": {"slot": SLOTS},
+    "mkdir": {"path": PATHS, "mode": PERMISSIONS},
+    "makedirs": {"path": PATHS, "exist_ok": BOOLEANS},
+    "rmdir": {"path": PATHS},
+    "removedirs": {"path": PATHS},
+    "unlink": {"path": PATHS},
+    "rename": {"path": PATHS, "other": PATHS},
+    "replace": {"path": PATHS, "other": PATHS},
+    "chmod": {"path": PATHS, "mode": PERMISSIONS},
+    "utime": {"path": PATHS, "times": st.tuples(st.just(10**9), st.integers(0, 10**17))},
+    "readlink": {"path": PATHS},
+    "link": {"path": PATHS, "other": PATHS, "follow": BOOLEANS},
+    "symlink": {"text": LINK_TARGETS, "path": PATHS},
+    "truncate": {"path": PATHS, "size": OFFSETS},
+    "set_attribute": {"path": PATHS, "value": DATA, "follow": BOOLEANS},
+    "get_attribute": {"path": PATHS},
+    "at_directory": {
+        "path": PATHS,
+        "call": st.sampled_from(tree_actions.AT_CALLS),
+        "name": TEXTS,
+        "new": TEXTS,
+    },
+    "inside": {
+        "path": PATHS,
+        "call": st.sampled_from(tree_actions.AT_CALLS),
+        "name": TEXTS,
+        "new": TEXTS,
+    },
+    "stat": {"path": PATHS, "follow": BOOLEANS},
+    "access": {"path": PATHS, "mode": st.sampled_from([os.F_OK, os.R_OK, os.W_OK, os.X_OK])},
+    "kinds": {"path": PATHS},
+    "size": {"path": PATHS},
+    "real_path": {"path": PATHS},
+    "same_file": {"path": PATHS, "other": PATHS},
+    "listdir": {"path": PATHS},
+    "scandir": {"path": PATHS},
+    "walk": {"path": PATHS, "topdown": BOOLEANS},
+    "walk_by_descriptor": {"path": PATHS},
+    "glob": {"pattern": PATTERNS},
+    "pathlib_write": {"path": PATHS, "data": DATA},
+    "pathlib_read": {"path": PATHS},
+    "pathlib_touch": {"path": PATHS, "exist_ok": BOOLEANS},
+    "pathlib_mkdir": {"path": PATHS, "parents": BOOLEANS, "exist_ok": BOOLEANS},
+    "pathlib_unlink": {"path": PATHS, "missing_ok": BOOLEANS},
+    "pathlib_rename": {"path": PATHS, "other": PATHS},
+    "pathlib_list": {"path": PATHS},
+    "pathlib_glob": {"path": PATHS, "pattern": st.sampled_from(["*", "a", "*/b", "**/*"])},
+    "pathlib_kinds": {"path": PATHS},
+    "pathlib_resolve": {"path": PATHS, "strict": BOOLEANS},
+    "copy_file": {
+        "path": PATHS,
+        "other": PATHS,
+        "how": st.sampled_from(["copy", "copy2", "copyfile", "copymode", "copystat"]),
+    },
+    "copy_tree": {"path": PATHS, "other": PATHS, "symlinks": BOOLEANS, "exist_ok": BOOLEANS},
+    "move": {"path": PATHS, "other": PATHS},
+    "remove_tree": {"path": PATHS, "ignore": BOOLEANS},
+    "write_by_temporary": {"path": PATHS, "data": DATA},
+    "temporary_directory": {"path": PATHS, "data": DATA},
+    "temporary_file": {"path": PATHS, "data": DATA},
+    "unnamed_file": {"path": PATHS, "data": DATA},
+    "tree": {},
+}
+
+
+# ---- how it is run ----
+
+
+def machine(trees: Trees) -> type[RuleBasedStateMachine]:
+    class Sequences(RuleBasedStateMachine):
+        @initialize(entries=st.lists(ENTRIES, max_size=8))
+        def begin(self, entries: list[Any]) -> None:
+            trees.begin(entries)
+
+        def teardown(self) -> None:
+            trees.end(compared=sys.exc_info()[1] is None)
+
+    def acting(name: str) -> Callable[..., None]:
+        def act(self: Any, **arguments: Any) -> None:
+            trees.do(name, arguments)
+
+        act.__name__ = name
+        return act
+
+    for name, arguments in ACTIONS.items():
+        setattr(Sequences, name, rule(**arguments)(acting(name)))
+    return Sequences
+
+
+@pytest.mark.timeout(0 if "CAPIO_TEST_EXAMPLES" in os.environ else 300)
+def test_same_as_plain(trees: Trees) -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine(trees),
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            # The same ones each time, unless a number of them is asked for: then it is a search.
+            derandomize="CAPIO_TEST_EXAMPLES" not in os.environ,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
