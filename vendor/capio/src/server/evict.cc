@@ -100,6 +100,8 @@ void Evictor::Round() {
     }
     if (small_bytes_ > 0) (void)os().Syncfs(store_->fs->dir());
   }
+  // What has been taken away is not known to the byte: the next look counts.
+  if (freed > 0) header.counted_ns.store(0, std::memory_order_relaxed);
   // Given up: the next server answers.
   if (stop_.load()) return;
   header.evict_error.store(error_, std::memory_order_relaxed);

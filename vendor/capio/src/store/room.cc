@@ -179,8 +179,8 @@ uint64_t RoomReader::TreeBytes(uint64_t limit, bool exact) const {
   int64_t cost = header_->counting_ns.load(std::memory_order_relaxed);
   int64_t pause = std::max(kShortestPauseNs, kCountingShare * cost);
   uint64_t taken = header_->tree_bytes.load(std::memory_order_relaxed);
-  // Far from the limit less care will do.
-  if (taken < limit / 2) pause *= 10;
+  // Far from the limit, as far as is known, less care will do.
+  if (taken < limit / 4) pause *= 10;
   int64_t counted_ns = header_->counted_ns.load(std::memory_order_relaxed);
   if (!exact && counted_ns != 0 && now - counted_ns < pause) return taken;
   uint64_t counted = BytesBelow(tree_, ".") + header_->grown.load(std::memory_order_relaxed);
