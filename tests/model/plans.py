@@ -376,14 +376,19 @@ class Maker:
                 ops += [["flush"], ["wait", token]]
         return ops
 
+    def may_hold_others(self, directory: Directory | None) -> bool:
+        """Names that are there for a while only: they count for n_files, and who lists a directory
+        as it grows sees them."""
+        return directory is None or (not directory.n_files and directory.fire == "update")
+
     def production(self, file: File) -> list[Json]:
         path, acts = file.name, []
         everywhere = ("open", "path", "os")
         if file.kind == "renamed":
-            place = file.name if file.directory is None or not file.directory.n_files else "r"
+            place = file.name if self.may_hold_others(file.directory) else "r"
             path = beside(place, ".") + "-new"
         elif file.kind == "outside":
-            place = file.name if file.directory is None or not file.directory.n_files else "o"
+            place = file.name if self.may_hold_others(file.directory) else "o"
             path = f"{place}{file.seed}.tmp"
         if file.kind in ("plain", "renamed", "outside"):
             act = self.opening(file, path, self.one_of("wb", "w", "xb"), everywhere)
@@ -415,7 +420,7 @@ class Maker:
         elif self.rarely():
             # A scratch file, and a look at what one has made.
             scratch = beside(file.name, ",") + "~"
-            if file.directory is None or not file.directory.n_files:
+            if self.may_hold_others(file.directory):
                 act = self.opening(file, scratch, "wb", everywhere)
                 act["ops"] = [["write", 0, file.size]]
                 acts = [act, *acts, {"do": "unlink", "path": scratch}]

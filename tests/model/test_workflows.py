@@ -96,6 +96,8 @@ def concurrently(plan: Plan, workflow: Workflow) -> list[Any]:
     ]
 
 
+# Each of them has a limit of its own for every step.
+@pytest.mark.timeout(120 + 60 * EXAMPLES)
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

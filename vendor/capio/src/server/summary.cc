@@ -74,23 +74,19 @@ std::string StepsText(Store* store) {
 // Something of that name has been made in this run, even if it is gone or has another name by now.
 class Made {
  public:
-  explicit Made(Store* store) : store_(store) {
-    store->records->ForEach([this](const FileRecord* record) {
-      names_.insert(store_->records->NameOf(record));
-      names_.insert(std::string(store_->segment->Name(record->first_name)));
-    });
-  }
+  explicit Made(Store* store) : store_(store) {}
 
   bool Name(const std::string& name) const {
     struct stat st = {};
-    if (names_.count(name) != 0 || store_->directories->Find(name) != nullptr) return true;
     auto layer = store_->layers->Find(name, &st, false);
-    return layer.ok() && (*layer != Layer::kReal || store_->judge->RealCounts(st, name));
+    if (layer.ok() && (*layer != Layer::kReal || store_->judge->RealCounts(st, name))) return true;
+    return store_->directories->Find(name) != nullptr ||
+           AnyRecord([&](std::string_view made) { return made == name; });
   }
 
   bool Pattern(const std::string& pattern) const {
-    auto fits = [&](const std::string& name) { return GlobMatch(pattern, name); };
-    if (std::any_of(names_.begin(), names_.end(), fits)) return true;
+    auto fits = [&](std::string_view name) { return GlobMatch(pattern, name); };
+    if (AnyRecord(fits)) return true;
     // Directories without files, and what programs that are not Python have written.
     const size_t wild = pattern.find_first_of("*?[\\");
     const size_t cut = pattern.substr(0, wild).rfind('/');
@@ -99,6 +95,17 @@ class Made {
   }
 
  private:
+  template <typename Fits>
+  bool AnyRecord(const Fits& fits) const {
+    const Segment& segment = *store_->segment;
+    bool found = false;
+    store_->records->ForEach([&](const FileRecord* record) {
+      found = found || fits(segment.Name(record->name.load(std::memory_order_acquire))) ||
+              fits(segment.Name(record->first_name));
+    });
+    return found;
+  }
+
   template <typename Fits>
   bool Below(const std::string& directory, const Fits& fits, size_t* looks) const {
     auto entries = store_->layers->List(directory);
@@ -114,7 +121,6 @@ class Made {
   }
 
   Store* store_;
-  std::set<std::string> names_;
 };
 
 std::string Producers(Store* store, const std::vector<uint16_t>& apps) {
