@@ -364,7 +364,7 @@ class Maker:
         ops: list[Json] = []
         places = [p for p in self.cuts(file.size) if start < p < end]
         agreed = file.partner is not None and start < file.agreed <= end
-        if agreed:
+        if agreed and file.agreed < end:
             places = sorted({*places, file.agreed})
         for one, other in zip([start, *places], [*places, end], strict=True):
             ops.append([self.one_of(*writes), one, other])
