@@ -229,7 +229,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, bool, list[str]]:
             break
         name, equals, _ = word.partition("=")
         if name not in takes_value:
-            raise _UsageError(f"there is no option {name}{_suggestion(name, takes_value)}.")
+            raise _UsageError(f"there is no option {name}{_suggestion(name, takes_value)}")
         if equals and not takes_value[name]:
             raise _UsageError(f"{name} takes no value.")
         if takes_value[name] and not equals:
@@ -302,7 +302,7 @@ def _suggestion(name: str, known: dict[str, bool]) -> str:
     import difflib  # only on the way to an error
 
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else " (see pycapio --help)"
+    return f"; did you mean {close[0]}?" if close else " (see pycapio --help)."
 
 
 def _say(sentence: str) -> None:

@@ -330,13 +330,13 @@ def test_status_seen_by_a_shell(place: Place) -> None:
         (["--"], "the script to run is missing (see pycapio --help)."),
         (
             ["--capio-dri", "x", "args.py"],
-            "there is no option --capio-dri; did you mean --capio-dir?",
+            "there is no option --capio-dri; did you mean --capio-dir?\n",
         ),
         (
             ["--capio-di", ".", "args.py"],
-            "there is no option --capio-di; did you mean --capio-dir?",
+            "there is no option --capio-di; did you mean --capio-dir?\n",
         ),
-        (["--app=x", "args.py"], "there is no option --app; did you mean --app-name?"),
+        (["--app=x", "args.py"], "there is no option --app; did you mean --app-name?\n"),
         (["-x", "args.py"], "there is no option -x"),
         (["--capio-dir"], "--capio-dir needs a value."),
         (["--resume=yes", "args.py"], "--resume takes no value."),
