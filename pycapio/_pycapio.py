@@ -55,6 +55,7 @@ INFO_SERVER_PID: Final = 5
 INFO_HAS_CONFIG: Final = 8
 
 _OPEN_NOWAIT: Final = 0x40000000
+_CHANGES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 READ_FULL: Final = 1
 
@@ -71,6 +72,10 @@ FD_KEEP: Final = 1
 FD_CLOSED: Final = 2
 
 _EINTR: Final = -errno.EINTR
+# What a wait may fail with.
+_WAITING: Final = frozenset(
+    (errno.EOWNERDEAD, errno.ETIMEDOUT, errno.EDEADLK, errno.ECANCELED, errno.ESTALE)
+)
 _EAGAIN: Final = -errno.EAGAIN
 _PATH_BUFFER: Final = 8192
 # So much of a directory is taken at once.
@@ -109,11 +114,18 @@ def encoded(path: str | bytes) -> bytes:
 
 
 class _Library:
-    """libcapio, loaded when one of its attributes is first asked for: its functions, by their
-    names, ffi and path."""
+    """libcapio: its functions, by their names, ffi and path."""
 
     ffi: Any
     path: str
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class _UnloadedLibrary(_Library):
+    """Becomes the loaded one when one of its attributes is first asked for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -157,6 +169,8 @@ class _Library:
         self.ffi = ffi
         self.__dict__.update(functions)
         self.path = path
+        # Without that method every look at an attribute is quicker.
+        self.__class__ = _Library  # type: ignore[assignment]
 
 
 _FUNCTIONS: Final = (
@@ -166,6 +180,7 @@ _FUNCTIONS: Final = (
     "capio_cl_options_init",
     "capio_close",
     "capio_closedir",
+    "capio_duplicate",
     "capio_expose",
     "capio_file_status",
     "capio_is_input",
@@ -174,6 +189,7 @@ _FUNCTIONS: Final = (
     "capio_lseek",
     "capio_mkdir",
     "capio_mode",
+    "capio_notice_change",
     "capio_open",
     "capio_opendir",
     "capio_publish",
@@ -199,10 +215,12 @@ _FUNCTIONS: Final = (
     "capio_user_path",
     "capio_wait_commit",
     "capio_wait_needs",
+    "capio_will_write",
     "capio_write",
+    "capio_wrote",
 )
 
-_library = _Library()
+_library: _Library = _UnloadedLibrary()
 
 # Called with the apps (names) that a wait needs when all their processes are this one; raises if
 # the caller is inside one of them. Set by pycapio.session.
@@ -222,6 +240,12 @@ def os_error(rc: int, path: Any = None, path2: Any = None) -> OSError:
     if path2 is None:
         return OSError(code, _sentence(code), path)
     return OSError(code, _sentence(code), path, None, path2)
+
+
+def _file_error(rc: int, name: Any) -> OSError:
+    """The error of a call on an open file: it names the file, as no error of a descriptor does,
+    where it is about the wait for another process's bytes."""
+    return os_error(rc, name if -rc in _WAITING else None)
 
 
 def _main_thread_unwinds() -> bool:
@@ -546,6 +570,50 @@ def open_file(
     raise os_error(rc, shown)
 
 
+class Opener:
+    """What a FileIO opens its path with. Afterwards ``handle`` is that of a file to be watched, or
+    None.
+
+    exempt: asked before an open for reading waits, as by open_file. otherwise: opens a path that is
+    not CAPIO's.
+    """
+
+    __slots__ = ("_exempt", "_otherwise", "_session", "handle")
+
+    def __init__(
+        self, session: Handle, exempt: Exempt, otherwise: Callable[[Any, int], int]
+    ) -> None:
+        self._session = session
+        self._exempt = exempt
+        self._otherwise = otherwise
+        self.handle: Any = None
+
+    def __call__(self, path: Any, flags: int) -> int:
+        # open_file, for what neither waits nor fails.
+        name = path if isinstance(path, bytes) else path.encode(_ENCODING, _ENCODING_ERRORS)
+        changes = flags & _CHANGES
+        out = _file_pointers.take()
+        rc: int = _library.capio_open(
+            self._session, name, len(name), flags if changes else flags | _OPEN_NOWAIT, 0o666, out
+        )
+        if rc >= 0:
+            handle = out[0]
+            if handle:
+                self.handle = handle
+            _file_pointers.give_back(out)
+            return rc
+        _file_pointers.give_back(out)
+        if rc in (_EAGAIN, _EINTR):
+            exempt = None if changes else self._exempt
+            opened = open_file(self._session, name, flags, 0o666, path, exempt)
+            if opened is not None:
+                fd, self.handle = opened
+                return fd
+        elif rc != UNMANAGED:
+            raise os_error(rc, path)
+        return self._otherwise(path, flags)
+
+
 def _open_shown(path: bytes, flags: int, shown: Any) -> int:
     try:
         return _os_open(path, flags)
@@ -566,6 +634,11 @@ def rmdir(session: Handle, path: bytes, shown: Any) -> bool:
 
 def unlink(session: Handle, path: bytes, shown: Any) -> bool:
     return _done(_waited(_library.capio_unlink, session, path, len(path), path=shown), shown)
+
+
+def notice_change(session: Handle, path: bytes, shown: Any) -> bool:
+    """Another program has changed the file's bytes. False if the path is not CAPIO's."""
+    return _done(_library.capio_notice_change(session, path, len(path)), shown)
 
 
 def rename(session: Handle, source: bytes, target: bytes, shown: Any, shown2: Any) -> bool:
@@ -646,23 +719,26 @@ def _split(names: bytes, as_bytes: bool) -> list[Any]:
     return [name.decode(_ENCODING, _ENCODING_ERRORS) for name in names[:-1].split(b"\0")]
 
 
-def file_read(handle: Handle, buffer: Any, full: bool, name: Any) -> int:
-    """Reads into a writable buffer at the file position. 0 only at the committed end."""
+def file_read(handle: Handle, buffer: Any, full: bool, name: Any, offset: int = -1) -> int:
+    """Reads into a writable buffer at an offset, or the file position. 0 only at the committed
+    end."""
     ffi = _library.ffi
     target = ffi.from_buffer("char[]", buffer, True)  # by place: by name takes twice the time
     size = len(target)
     if size == 0:
         return 0
-    rc: int = _library.capio_read(handle, target, size, -1, READ_FULL if full else 0)
+    flags = READ_FULL if full else 0
+    rc: int = _library.capio_read(handle, target, size, offset, flags)
     if rc == _EINTR:
-        rc = _again(_library.capio_read, (handle, target, size, -1, READ_FULL if full else 0), name)
+        rc = _again(_library.capio_read, (handle, target, size, offset, flags), name)
     if rc < 0:
-        raise os_error(rc, name)
+        raise _file_error(rc, name)
     return rc
 
 
 def file_write(handle: Handle, data: Any, full: bool = False, offset: int = -1) -> int:
-    """Writes at the file position, or at an offset; where memory is short it waits for room.
+    """Writes at an offset, or the file position; where memory is short it waits until there is
+    room.
 
     Returns less than the size of data if that wait is interrupted or fails half-way; full: only if
     it fails."""
@@ -678,7 +754,7 @@ def file_write(handle: Handle, data: Any, full: bool = False, offset: int = -1) 
         raise os_error(rc)
     done = rc
     while full and done < size:
-        at = offset if offset < 0 else offset + done
+        at = -1 if offset < 0 else offset + done
         rc = _waited(_library.capio_write, handle, target + done, size - done, at)
         if rc <= 0:
             break  # the next call says why
@@ -686,10 +762,33 @@ def file_write(handle: Handle, data: Any, full: bool = False, offset: int = -1) 
     return done
 
 
+def file_will_write(handle: Handle, offset: int) -> None:
+    """Another call is about to write at offset; -1: at the file position. May wait for room."""
+    rc = _waited(_library.capio_will_write, handle, offset)
+    if rc < 0:
+        raise os_error(rc)
+
+
+def file_wrote(handle: Handle, offset: int, size: int) -> None:
+    """It has. size: in bytes, or the negated errno of its failure, which is raised."""
+    rc = _library.capio_wrote(handle, offset, size)
+    if rc < 0:
+        raise os_error(rc)
+
+
+def file_duplicate(handle: Handle, fd: int) -> Handle:
+    """The handle of another descriptor of the same open file."""
+    out = _library.ffi.new("capio_file **")
+    rc = _library.capio_duplicate(handle, fd, out)
+    if rc < 0:
+        raise os_error(rc)
+    return out[0]
+
+
 def file_seek(handle: Handle, offset: int, whence: int, name: Any) -> int:
     rc = _waited(_library.capio_lseek, handle, offset, whence, path=name)
     if rc < 0:
-        raise os_error(rc)
+        raise _file_error(rc, name)
     return rc
 
 
@@ -702,14 +801,14 @@ def file_truncate(handle: Handle, size: int) -> None:
 def file_expose(handle: Handle, name: Any) -> int:
     rc = _waited(_library.capio_expose, handle, path=name)
     if rc < 0:
-        raise os_error(rc, name)
+        raise _file_error(rc, name)
     return rc
 
 
 def file_wait_commit(handle: Handle, name: Any) -> None:
     rc = _waited(_library.capio_wait_commit, handle, path=name)
     if rc < 0:
-        raise os_error(rc, name)
+        raise _file_error(rc, name)
 
 
 def file_publish(handle: Handle) -> None:

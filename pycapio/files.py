@@ -14,9 +14,9 @@ import sys
 import weakref
 from typing import Any, Final
 
-from pycapio import _pycapio
-from pycapio import session as _session
-from pycapio._pycapio import CLOSE_ABANDONED, CLOSE_COUNT, CLOSE_FAILED, FD_CLOSED, encoded
+from pycapio import _pycapio, descriptors
+from pycapio._pycapio import CLOSE_ABANDONED, CLOSE_COUNT, CLOSE_FAILED, FD_CLOSED, FD_KEEP, encoded
+from pycapio.descriptors import Descriptor, left_by
 from pycapio.session import Session
 
 _open = io.open
@@ -60,6 +60,10 @@ class CapioRaw(io.FileIO):
     _exposed = False
     # An exception that was being handled when the file was opened does not abandon it.
     _handled_at_open: BaseException | None = None
+    # Its entry in the table of descriptors, once others know its number.
+    _entry: Descriptor | None = None
+    _fd_fate = FD_CLOSED
+    _path: Any = None  # the user's, where the name is a number
 
     def _watch(self, handle: Any, session: Session, top: Any = None) -> None:
         """From now on bytes go through CAPIO. Without a handle this is a FileIO like any other.
@@ -76,12 +80,35 @@ class CapioRaw(io.FileIO):
         session.files[id(self)] = weakref.ref(top)
         self._handle = handle
 
+    def _watch_descriptor(self, entry: Descriptor, top: Any = None) -> None:
+        """``_watch`` for a descriptor that was opened before."""
+        with entry as handle:
+            if handle is None:
+                return
+            if self.closefd and entry.owner is None:
+                self._own(entry)
+            else:  # it is somebody else's, who goes on using it
+                handle = _pycapio.file_duplicate(handle, entry.fd)
+                self._fd_fate = FD_CLOSED if self.closefd else FD_KEEP
+            self._path = entry.name
+            self._watch(handle, entry.session, top)
+
+    def _own(self, entry: Descriptor) -> None:
+        """What is done with the descriptor's number is done to this file."""
+        entry.owner = weakref.ref(self)
+        self._entry = entry
+
+    def lose_handle(self) -> None:
+        """The descriptor has been closed by its number."""
+        self._handle = self._entry = None
+        self._session.files.pop(id(self), None)
+
     def readinto(self, buffer: Any, /) -> int:
         handle = self._handle
         if handle is None or not self.readable():
             return super().readinto(buffer)
         try:
-            return _file_read(handle, buffer, self._full, self.name)
+            return _file_read(handle, buffer, self._full, self._path or self.name)
         except (TypeError, ValueError, BufferError):  # no buffer: Python's own words for it
             return super().readinto(buffer)
 
@@ -92,7 +119,7 @@ class CapioRaw(io.FileIO):
         if size is None or size < 0:
             return self.readall()
         buffer = bytearray(size)
-        n = _file_read(handle, buffer, self._full, self.name)
+        n = _file_read(handle, buffer, self._full, self._path or self.name)
         return bytes(buffer if n == size else memoryview(buffer)[:n])
 
     def readall(self) -> bytes:
@@ -101,7 +128,7 @@ class CapioRaw(io.FileIO):
             return super().readall()
         chunks = bytearray()
         buffer = memoryview(bytearray(1 << 20))
-        while n := _file_read(handle, buffer, False, self.name):
+        while n := _file_read(handle, buffer, False, self._path or self.name):
             chunks += buffer[:n]
         return bytes(chunks)
 
@@ -126,7 +153,7 @@ class CapioRaw(io.FileIO):
         if self._exposed:
             _pycapio.file_publish(self._handle)
         try:
-            return _pycapio.file_seek(self._handle, offset, whence, self.name)
+            return _pycapio.file_seek(self._handle, offset, whence, self._path or self.name)
         except (TypeError, OverflowError):  # not an offset: Python's own words for it
             return super().seek(offset, whence)
 
@@ -148,7 +175,11 @@ class CapioRaw(io.FileIO):
         self._exposed = True
         if type(self) is CapioRaw:
             self.__class__ = ExposableRaw
-        return _pycapio.file_expose(self._handle, self.name)
+        name = self._path or self.name
+        fd = _pycapio.file_expose(self._handle, name)
+        if self._entry is None and self.writable():
+            self._own(descriptors.register(fd, self._session, self._handle, name, True))
+        return fd
 
     def isatty(self) -> bool:
         return super().isatty() if self._handle is None else False
@@ -157,6 +188,8 @@ class CapioRaw(io.FileIO):
         handle = self._handle
         if handle is None:
             _close(self)
+            if self._twin is not None:
+                self._twin.close()  # an error, if its number was closed
             return
         self._handle = None
         # Set by FileIO when the garbage collector calls.
@@ -167,8 +200,13 @@ class CapioRaw(io.FileIO):
             how = CLOSE_FAILED
         else:
             error = sys.exc_info()[1]
-            if error is not None and self._left_by(error) and self.writable():
+            if error is not None and left_by(error, self._handled_at_open) and self.writable():
                 how = CLOSE_ABANDONED
+        entry = self._entry
+        if entry is not None:
+            # Its number may be another file's as soon as it is closed.
+            self._entry = None
+            descriptors.forget(entry)
         try:
             _close(self)
         finally:
@@ -178,21 +216,15 @@ class CapioRaw(io.FileIO):
                     self._twin.close()
             finally:
                 self._session.files.pop(id(self), None)
-                _file_close(handle, how, FD_CLOSED)
-
-    def _left_by(self, error: BaseException) -> bool:
-        """A close on the way out of an exception: the file may lack what was still to come.
-
-        A generator that is closed early (GeneratorExit) is not an error.
-        """
-        return error is not self._handled_at_open and not isinstance(
-            error, (GeneratorExit, StopIteration, StopAsyncIteration)
-        )
+                if entry is None:
+                    _file_close(handle, how, self._fd_fate)
+                else:
+                    entry.end(how)
 
     @property
     def closefd(self) -> bool:
-        """Seen from outside, this object owns the descriptor."""
-        return self._twin is not None or super().closefd
+        """Seen from outside, this object owns the descriptor if its twin does."""
+        return super().closefd if self._twin is None else self._twin.closefd
 
     def _dealloc_warn(self, source: Any) -> None:
         owner: Any = super() if self._twin is None else self._twin
@@ -289,7 +321,9 @@ def open_in_session(
         result = _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
         if opener.handle is None:
             return result
-        return _graft(result, opener.handle, mode, buffering, file, session)
+        over, top = _graft(result, mode, buffering, file)
+        over._watch(opener.handle, session, top)
+        return over if top is None else top
     except BaseException:
         if opener.handle is not None:
             # Python has closed the descriptor; nothing was written.
@@ -322,25 +356,26 @@ def _buffer_size(raw: io.FileIO) -> int:
 
 
 def adopt(file: Any, mode: str, buffering: int) -> Any:
-    """A file object that Python made around a descriptor: CAPIO's, if the descriptor is of os.open
-    or pycapio_open, which the object owns from now on."""
+    """A file object that Python made around a descriptor: CAPIO's, if the descriptor is."""
     raw = file
     while not isinstance(raw, io.FileIO):
         raw = raw.buffer if isinstance(raw, io.TextIOWrapper) else raw.raw
-    if not raw.closefd or isinstance(raw, CapioRaw):
+    if isinstance(raw, CapioRaw):
         return file
-    found = _session.take_descriptor(raw.fileno())
-    if found is None:
+    entry = descriptors.find(raw.fileno())
+    if entry is None:
         return file
-    return _graft(file, found[1], mode, buffering, raw.name, found[0])
+    over, top = _graft(file, mode, buffering, raw.name)
+    over._watch_descriptor(entry, top)
+    return over if top is None else top
 
 
-def _graft(file: Any, handle: Any, mode: str, buffering: int, name: Any, session: Session) -> Any:
+def _graft(file: Any, mode: str, buffering: int, name: Any) -> tuple[CapioRaw, Any]:
+    """Puts a CapioRaw below a file object, or, if that is raw itself, over it. Returns both; None
+    for the latter."""
     raw_mode = mode.replace("t", "").replace("b", "").replace("U", "")
     if isinstance(file, io.FileIO):
-        raw = _over(file, raw_mode, name)
-        raw._watch(handle, session)
-        return raw
+        return _over(file, raw_mode, name), None
     buffer = file.buffer if isinstance(file, io.TextIOWrapper) else file
     twin = buffer.raw
     raw = _over(twin, raw_mode, name)
@@ -348,12 +383,11 @@ def _graft(file: Any, handle: Any, mode: str, buffering: int, name: Any, session
     if type(buffer) is io.BufferedReader:
         size = max(size, _READ_BUFFER) if buffering < 0 else size
     buffer.__init__(raw, size)
-    raw._watch(handle, session, file)
-    return file
+    return raw, file
 
 
 def _over(twin: io.FileIO, mode: str, name: Any) -> CapioRaw:
-    """A raw object over another one, which owns the descriptor."""
+    """A raw object over another one, which owns the descriptor, if a file object does."""
     raw = CapioRaw(twin.fileno(), mode, closefd=False)
     raw.name = name
     raw._twin = twin
@@ -378,10 +412,11 @@ def _from_descriptor(fd: int, buffer_size: int) -> Any:
     if not isinstance(fd, int):
         raise TypeError(f"fd must be an integer, not {type(fd).__name__}")
     mode = _descriptor_mode(fd)
-    found = _session.take_descriptor(fd)
+    entry = descriptors.find(fd)
     # What FileIO does to a descriptor it is given is to ask for its type and, for "a", to seek.
     twin = io.FileIO(fd, mode)
-    raw: Any = twin if found is None else _over(twin, mode, fd)
+    watch = entry is not None and not isinstance(twin, CapioRaw)
+    raw: Any = _over(twin, mode, fd) if watch else twin
     kinds: dict[str, Any] = {
         "r": io.BufferedReader,
         "w": io.BufferedWriter,
@@ -389,9 +424,8 @@ def _from_descriptor(fd: int, buffer_size: int) -> Any:
     }
     kind = kinds.get(mode, io.BufferedRandom)
     buffered = kind(raw, buffer_size)
-    if found is not None:
-        owner, handle = found
-        raw._watch(handle, owner, buffered)
+    if watch:
+        raw._watch_descriptor(entry, buffered)
     return buffered
 
 

@@ -541,7 +541,7 @@ class _Directory:
                 return
             now = _signature(shown.backing)
             if now is not None and now != shown.before:
-                self._touch(name)
+                _pycapio.notice_change(self.session.handle, name, name)
             self._adopt(name, shown)
         except OSError as error:
             if error.errno not in _NO_PATH:
@@ -549,20 +549,6 @@ class _Directory:
                     f"pycapio: what a child program did to {os.fsdecode(shown.relative)} is not "
                     f"seen: {error.strerror}\n"
                 )
-
-    def _touch(self, name: bytes) -> None:
-        """The file was changed in place: it is written back once more."""
-        opened = _pycapio.open_file(self.session.handle, name, os.O_RDWR, 0, name)
-        if opened is None:
-            return
-        fd, handle = opened
-        if handle is None:
-            _close(fd)
-            return
-        try:
-            _pycapio.file_truncate(handle, os.fstat(fd).st_size)
-        finally:
-            _pycapio.file_close(handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSE)
 
     def _adopt(self, name: bytes, shown: _Shown) -> None:
         """A real file has taken the link's place (sed -i, mv): it is the file now."""

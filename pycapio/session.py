@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
-from pycapio import _native, _pycapio
+from pycapio import _native, _pycapio, descriptors
 from pycapio._pycapio import (
     CAPIO_DEFAULT_APP_NAME,
     CAPIO_DEFAULT_WORKFLOW_NAME,
@@ -57,14 +57,6 @@ class SessionOptions(NamedTuple):
         )
 
 
-class OpenDescriptor(NamedTuple):
-    """A descriptor handed out by pycapio_open or os.open, with what the kernel said of it then."""
-
-    handle: Any
-    device: int
-    inode: int
-
-
 class Session:
     """A client. Created attached; ``end`` announces how the process ends, ``close`` ends it now.
 
@@ -84,7 +76,6 @@ class Session:
         # By the id of its raw object, each file object that the raw one is part of. A raw object
         # takes its entry away when it is closed, which is before its id is another's.
         self.files: dict[int, weakref.ref[Any]] = {}
-        self.descriptors: dict[int, OpenDescriptor] = {}
         self._lock = threading.Lock()
         self.roots: tuple[str, ...] = ()
         self.byte_roots: tuple[bytes, ...] = ()
@@ -147,6 +138,13 @@ class Session:
             return True
         return b".." in path or b"//" in path or b"/./" in path
 
+    def stores(self, path: str) -> bool:
+        """Whether a path is one of the store's own."""
+        if self.handle is None:
+            return False
+        store = _pycapio.session_info(self.handle, _pycapio.INFO_STORE)
+        return path.startswith((store + "/", os.path.join(self.real_dir, ".capio") + "/"))
+
     def add_rules(self, rules: Iterable[str]) -> None:
         """Adds rules (their texts, see CapioCLRule) to the workflow: all of them, or none and
         PyCAPIOException. Those it has added before cost nothing."""
@@ -205,7 +203,9 @@ class Session:
     @property
     def has_open_files(self) -> bool:
         files = [reference() for reference in list(self.files.values())]
-        return any(file is not None and not file.closed for file in files) or bool(self.descriptors)
+        return any(file is not None and not file.closed for file in files) or descriptors.any_of(
+            self
+        )
 
     def close(self, *, wait_seconds: float = 0) -> None:
         """Ends the session now: what the end of its app commits is committed.
@@ -547,59 +547,9 @@ def open_descriptor(
         return None
     fd, handle = opened
     if handle is not None:
-        status = os.fstat(fd)
-        session.descriptors[fd] = OpenDescriptor(handle, status.st_dev, status.st_ino)
+        writer = bool(_pycapio.file_status(handle) & _pycapio.FILE_WRITER)
+        descriptors.register(fd, session, handle, shown, writer)
     return fd
-
-
-def expose_descriptor(fd: int) -> None:
-    """Says that a child gets the descriptor: a reader's file is waited for until it is complete,
-    and a writer's is complete only when the child, too, has closed it."""
-    for session in list(_sessions):
-        found = session.descriptors.get(fd)
-        if found is not None:
-            _pycapio.file_expose(found.handle, None)
-
-
-def handle_of_descriptor(fd: int) -> Any:
-    """The handle of a descriptor of os.open or pycapio_open; None if it is an ordinary one, or has
-    been closed by code that knows nothing of us and means another file by now."""
-    for session in list(_sessions):
-        found = session.descriptors.get(fd)
-        if found is None:
-            continue
-        try:
-            status = os.fstat(fd)
-        except OSError:
-            return None
-        if (status.st_dev, status.st_ino) == (found.device, found.inode):
-            return found.handle
-    return None
-
-
-def has_descriptors() -> bool:
-    """Whether some descriptor of os.open or pycapio_open may be open."""
-    return any(session.descriptors for session in _sessions)
-
-
-def take_descriptor(fd: int) -> tuple[Session, Any] | None:
-    """The session and handle of a descriptor, no longer remembered; None if it is an ordinary one.
-
-    An entry counts only if the number still means the same file: it may have been closed by code
-    that knows nothing of us, and be another file's by now.
-    """
-    for session in list(_sessions):
-        found = session.descriptors.pop(fd, None)
-        if found is None:
-            continue
-        try:
-            status = os.fstat(fd)
-        except OSError:
-            status = None
-        if status is not None and (status.st_dev, status.st_ino) == (found.device, found.inode):
-            return session, found.handle
-        _pycapio.file_close(found.handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSED)
-    return None
 
 
 def pycapio_mkdir(path: str | bytes | os.PathLike[Any], flags: int = 0o777) -> int:

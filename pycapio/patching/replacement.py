@@ -47,12 +47,12 @@ def proxy_for(
 
     Names, documentation and `inspect.signature` become those of the original. `__module__` is the
     public module of the original (`os`, where CPython says `posix`), so that pickle finds the
-    proxy there while it is in place, and whoever loads the pickle gets what `os` holds then. A
-    proxy that must also be pickled after it was taken out needs a `module` and a `qualname` under
-    which it can always be imported.
+    proxy there while it is in place, and whoever loads the pickle gets what `os` holds then.
 
     The proxy of a function written in C is wrapped, because such a function does not become a
     method when a class holds it (`open = io.open` in a class body), and a Python function would.
+    It is pickled as that name also after it was taken out. The proxy of a Python function, which
+    is one itself, needs a `module` and a `qualname` under which it can always be imported for that.
     """
 
     def decorate(function: _F) -> _F:
@@ -84,5 +84,17 @@ class Unbound(functools.partial):  # type: ignore[type-arg]
     def __repr__(self) -> str:
         return f"<function {self.__qualname__} at {id(self):#x}>"
 
+    def __copy__(self) -> Unbound:
+        return self  # as of any function
+
+    def __deepcopy__(self, memo: Any) -> Unbound:
+        return self
+
     def __reduce__(self) -> Any:
-        return self.__qualname__
+        owner = sys.modules.get(self.__module__)
+        if getattr(owner, self.__qualname__, None) is self:
+            return self.__qualname__
+        # Captured, and no longer in place: what is there when it is loaded.
+        from pkgutil import resolve_name
+
+        return resolve_name, (f"{self.__module__}:{self.__qualname__}",)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pycapio import _pycapio
 from pycapio._pycapio import FOR_CONTENT, FOR_EXISTENCE, NOFOLLOW, encoded
+from pycapio.descriptors import table
 from pycapio.patching import proxy_for
 from pycapio.proxies._dispatch import (
     At,
@@ -22,6 +23,7 @@ from pycapio.proxies._dispatch import (
     never_waits,
     with_user_path,
 )
+from pycapio.proxies.descriptors import await_size
 
 _os_stat = os.stat
 _os_lstat = os.lstat
@@ -47,6 +49,8 @@ def stat_proxy(
             return with_user_path(  # type: ignore[no-any-return]
                 _os_stat, At(path, dir_fd), name, follow_symlinks=follow_symlinks
             )
+    elif table and not asking.existence and isinstance(path, int):
+        await_size(path)
     return _os_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
 
 
@@ -95,11 +99,22 @@ def access_proxy(
     return elsewhere is not None and answer(elsewhere)
 
 
+def _asking_for_existence(original: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """A call that may end in os.stat, which then waits for existence only."""
+    before, asking.existence = asking.existence, True
+    try:
+        return original(*args, **options)
+    finally:
+        asking.existence = before
+
+
 def _existing(original: Callable[[Any], bool], test: Callable[[int], bool], nofollow: int) -> Any:
     """A question of existence or kind: ``test`` of the path's mode, or the original's answer."""
     purpose = FOR_EXISTENCE | nofollow
 
     def ask(path: Any) -> bool:
+        if table and isinstance(path, int):  # without the wait of os.stat for the size
+            return bool(_asking_for_existence(original, path))
         try:
             found = managed(path)
             if found is None:
@@ -147,11 +162,7 @@ def _path_method(name: str) -> Any:
 
     @proxy_for(original, module="pathlib")
     def method(self: Any, **options: Any) -> Any:
-        before, asking.existence = asking.existence, True
-        try:
-            return original(self, **options)
-        finally:
-            asking.existence = before
+        return _asking_for_existence(original, self, **options)
 
     return method
 

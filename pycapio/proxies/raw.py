@@ -7,8 +7,7 @@ import os
 from abc import ABCMeta
 from typing import Any
 
-from pycapio import _pycapio
-from pycapio import session as _session
+from pycapio import _pycapio, descriptors
 from pycapio._pycapio import encoded
 from pycapio.files import ExposableRaw
 from pycapio.proxies._dispatch import managed
@@ -40,7 +39,7 @@ class _FileIOKind(ABCMeta):
 
 
 def _may_be_watched(file: Any = None, *args: Any, **kwargs: Any) -> bool:
-    return managed(file) is not None or _session.has_descriptors()
+    return managed(file) is not None or bool(descriptors.table)
 
 
 class FileIO(ExposableRaw, metaclass=_FileIOKind):
@@ -52,11 +51,9 @@ class FileIO(ExposableRaw, metaclass=_FileIOKind):
         found = None if opener is not None else managed(file)
         if found is None:
             _FileIO.__init__(self, file, mode, closefd, opener)
-            known = None
-            if closefd and _session.has_descriptors():
-                known = _session.take_descriptor(_FileIO.fileno(self))
-            if known is not None:
-                self._watch(known[1], known[0])
+            entry = descriptors.find(_FileIO.fileno(self)) if descriptors.table else None
+            if entry is not None:
+                self._watch_descriptor(entry)
             return
         session, name = found
         handle: Any = None

@@ -12,13 +12,14 @@ import _posixsubprocess
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from pycapio import children, links
+from pycapio import children, descriptors, links
 from pycapio import session as _session
+from pycapio.descriptors import table
 from pycapio.patching import proxy_for
-from pycapio.proxies.opening import os_close_proxy, os_open_proxy
+from pycapio.proxies.descriptors import close_proxy, open_proxy
 
 _fork_exec = _posixsubprocess.fork_exec
 _posix_spawn = os.posix_spawn
@@ -42,6 +43,8 @@ def fork_exec_proxy(*args: Any) -> int:
     argv, executables, close_fds, pass_fds, cwd, environment, *rest = args
     plan = links.plan(argv, cwd, environment)
     try:
+        # rest begins with the pipes: (read, write) for stdin, stdout and stderr.
+        _expose((*pass_fds, *rest[0:6:5], *rest[3:4]), inheritable=not close_fds)
         pid: int = _fork_exec(
             type(argv)(plan.argv),
             executables,
@@ -58,6 +61,16 @@ def fork_exec_proxy(*args: Any) -> int:
     return pid
 
 
+def _expose(given: Iterable[Any], *, inheritable: bool) -> None:
+    """Says which descriptors a program gets."""
+    if not table:
+        return
+    for fd in given:
+        descriptors.expose(fd)
+    if inheritable:
+        descriptors.expose_inheritable()
+
+
 def _spawn(
     original: Callable[..., int], path: Any, argv: Any, env: Any, options: dict[str, Any]
 ) -> int:
@@ -68,13 +81,14 @@ def _spawn(
     try:
         if options.get("file_actions"):
             options["file_actions"] = _file_actions(options["file_actions"], opened)
+        _expose((), inheritable=True)
         pid = original(path, type(argv)(plan.argv), children.environment_mapping(env), **options)
     except BaseException:
         plan.drop()
         raise
     finally:
         for fd in opened:
-            os_close_proxy(fd)
+            close_proxy(fd)
     plan.belongs_to(pid)
     return pid
 
@@ -87,14 +101,16 @@ def _file_actions(actions: Any, opened: list[int]) -> Any:
             _, target, path, flags, mode = action
             session = _session.session_for(os.fspath(path))
             if session is not None:
-                fd = os_open_proxy(path, flags | os.O_CLOEXEC, mode)
+                fd = open_proxy(path, flags | os.O_CLOEXEC, mode)
                 opened.append(fd)
-                _session.expose_descriptor(fd)
+                descriptors.expose(fd)
                 if fd == target:  # dup2 would leave it to be closed by exec
                     os.set_inheritable(fd, True)
                 else:
                     translated.append((os.POSIX_SPAWN_DUP2, fd, target))
                 continue
+        if isinstance(action, tuple) and action[:1] == (os.POSIX_SPAWN_DUP2,):
+            _expose(action[1:2], inheritable=False)
         translated.append(action)
     return translated
 
@@ -117,6 +133,7 @@ def system_proxy(command: Any) -> int:
         return _system(command)
     plan = links.plan([b"/bin/sh", b"-c", text], None, None)
     try:
+        _expose((), inheritable=True)
         return _system(plan.argv[2])
     finally:
         plan.drop()

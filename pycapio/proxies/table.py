@@ -19,6 +19,7 @@ from typing import Any, Final
 from pycapio._pycapio import FOR_CHANGE, FOR_CREATE, FOR_EXISTENCE
 from pycapio.patching import Patcher, Replacement
 from pycapio.proxies import (
+    descriptors,
     directories,
     importing,
     names,
@@ -52,16 +53,8 @@ _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
     (io, "open", opening.open_proxy),
     (io, "FileIO", raw.FileIO),
     (io, "open_code", opening.open_code_proxy),
-    (os, "open", opening.os_open_proxy),
-    (os, "close", opening.os_close_proxy),
-    (os, "read", opening.os_read_proxy),
-    (os, "pread", opening.os_pread_proxy),
-    (os, "readv", opening.os_readv_proxy),
-    (os, "preadv", opening.os_preadv_proxy),
-    (os, "write", opening.os_write_proxy),
-    (os, "pwrite", opening.os_pwrite_proxy),
-    (os, "writev", opening.os_writev_proxy),
     (os, "_exit", opening.exit_proxy),
+    *descriptors.TWINS,
     (os, "execv", spawning.execv_proxy),
     (os, "execve", spawning.execve_proxy),
     (os, "kill", spawning.kill_proxy),
@@ -85,7 +78,6 @@ _WRITTEN: Final[tuple[tuple[Any, str, Any], ...]] = (
     (os, "replace", names.replace_proxy),
     (os, "link", names.link_proxy),
     (os, "symlink", names.symlink_proxy),
-    (os, "truncate", opening.os_truncate_proxy),
     (os, "chdir", directories.chdir_proxy),
     (os, "getcwd", directories.getcwd_proxy),
     (os, "getcwdb", directories.getcwdb_proxy),

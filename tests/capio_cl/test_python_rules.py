@@ -420,8 +420,9 @@ def test_permanent_by_a_rule_that_comes_late(capio: Workflow) -> None:
             fd = pycapio_open(name, os.O_CREAT | os.O_WRONLY)
             os.write(fd, b"x")
             from pycapio._pycapio import file_close
-            from pycapio.session import take_descriptor
-            file_close(take_descriptor(fd)[1], 0, 0)
+            from pycapio.descriptors import take
+            with take(fd) as handle:
+                file_close(handle, 0, 0)
 
         @CapioCLRule("ke*", is_permanent=True)
         def function(): pass

@@ -585,33 +585,3 @@ def test_renamed_into_place(capio: Workflow, excluded: bool) -> None:
     ).expect("False True")
     consumer.expect("opened", "10 b'whol' b'file'")
     consumer.finish()
-
-
-@pytest.mark.parametrize(
-    "read",
-    [
-        "os.read(fd, 100)",
-        "os.pread(fd, 100, 0)",
-        "(lambda b: bytes(b[:os.readv(fd, [b])]))(bytearray(100))",
-        "(lambda b: bytes(b[:os.preadv(fd, [b], 0)]))(bytearray(100))",
-    ],
-)
-def test_descriptors_of_a_growing_file_wait(capio: Workflow, read: str) -> None:
-    """Short only at the end: what is there so far is not the end."""
-    capio.pair(["f"], committed="on_close", mode="no_update")
-    producer = capio.step(
-        "producer",
-        "f = open('f', 'wb', buffering=0)\nf.write(b'one')\nprint('up', flush=True)\ninput()\n"
-        "f.write(b'two')\nf.close()\nprint('closed', flush=True)\n",
-    )
-    producer.expect("up")
-    consumer = capio.step(
-        "consumer",
-        f"import os\nfd = os.open('f', os.O_RDONLY)\nprint({read}.decode())\nos.close(fd)\n",
-        env={"CAPIO_WAIT_WARN": "0.05"},
-    )
-    consumer.expect_error("waiting")
-    producer.send()
-    consumer.expect("onetwo")
-    for step in (producer, consumer):
-        step.finish()

@@ -221,6 +221,9 @@ CAPIO_EXPORT int capio_unlink(capio_session *session, const char *path, size_t l
  * is CAPIO's. [waits] */
 CAPIO_EXPORT int capio_rename(capio_session *session, const char *from, size_t from_len, const char *to, size_t to_len);
 
+/* Says that another program has changed the bytes of a file in the store: if it was complete, it is written to
+ * CAPIO_DIR once more. Counts for nothing else. Never waits. */
+CAPIO_EXPORT int capio_notice_change(capio_session *session, const char *path, size_t len);
 /* link(2): a further name of a file, which shares its state; flags CAPIO_RESOLVE_NOFOLLOW: a symbolic link itself gets
  * it. A consumer waits for a declared output. -EXDEV: a file of the store and a name outside. CAPIO_UNMANAGED: neither
  * path is CAPIO's. [waits] */
@@ -276,6 +279,18 @@ CAPIO_EXPORT int64_t capio_write(capio_file *file, const void *buf, size_t n, in
 /* lseek(2). A consumer asking from the end waits for commit. [waits] */
 CAPIO_EXPORT int64_t capio_lseek(capio_file *file, int64_t offset, int whence);
 CAPIO_EXPORT int capio_truncate(capio_file *file, int64_t size);
+/* Around a call other than capio_write that writes through the descriptor (writev, sendfile, fallocate): before
+ * it, notes the gap that is left if it writes at offset (-1: at the file position); after it, publishes n bytes
+ * written at offset (-1: up to the file position). A negative n is the negated errno of that call's failure, which
+ * capio_wrote returns, with a sentence. -EBADF: not a writing handle. capio_will_write [waits] for room in memory,
+ * capio_wrote never blocks. */
+CAPIO_EXPORT int capio_will_write(capio_file *file, int64_t offset);
+CAPIO_EXPORT int capio_wrote(capio_file *file, int64_t offset, int64_t n);
+/* The handle of another descriptor of the same open file, one that dup(2) made, say, or the same one in other
+ * hands. It may outlive `file`. Its close counts for no on_close; while it is open for writing the file is not
+ * complete, and the death of this process fails it. Close it with CAPIO_FD_KEEP or CAPIO_FD_CLOSED if the
+ * descriptor is not its own. Never blocks. */
+CAPIO_EXPORT int capio_duplicate(capio_file *file, int fd, capio_file **out);
 /* Wakes readers up to the file's present size: for code that wrote through the descriptor itself. */
 CAPIO_EXPORT int capio_publish(capio_file *file);
 /* The descriptor, without consequences: for poll, isatty, fstat of a writer. */

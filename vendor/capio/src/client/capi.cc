@@ -591,6 +591,17 @@ int capio_unlink(capio_session* session, const char* path, size_t len) {
   });
 }
 
+int capio_notice_change(capio_session* session, const char* path, size_t len) {
+  return GuardInt([&]() -> Status {
+    return capio::AtPlace(
+        session->impl.get(), {path, len}, capio::Last::kFollowed,
+        [&](const std::string& relative) {
+          return capio::NoticeChange(session->impl.get(), relative);
+        },
+        [&](const std::string&) { return Status::Error(CAPIO_UNMANAGED); });
+  });
+}
+
 int capio_rename(capio_session* session, const char* from, size_t from_len, const char* to,
                  size_t to_len) {
   return GuardInt([&]() -> Status {
@@ -761,6 +772,24 @@ int64_t capio_lseek(capio_file* file, int64_t offset, int whence) {
 
 int capio_truncate(capio_file* file, int64_t size) {
   return GuardInt([&] { return file->impl->Truncate(size); });
+}
+
+int capio_will_write(capio_file* file, int64_t offset) {
+  return GuardInt([&] { return file->impl->WillWrite(offset); });
+}
+
+int capio_wrote(capio_file* file, int64_t offset, int64_t n) {
+  return GuardInt([&] { return file->impl->Wrote(offset, n); });
+}
+
+int capio_duplicate(capio_file* file, int fd, capio_file** out) {
+  return GuardInt([&]() -> Status {
+    *out = nullptr;
+    std::unique_ptr<capio::File> copy;
+    CAPIO_RETURN_IF_ERROR(file->impl->Duplicate(fd, &copy));
+    *out = new capio_file{std::move(copy)};
+    return Status::Ok();
+  });
 }
 
 int capio_publish(capio_file* file) {

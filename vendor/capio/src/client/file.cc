@@ -372,7 +372,11 @@ Status File::CountOpen() {
   if (!cell.ok()) return cell.status();
   cell_.store(*cell);
   // Raised by this process only; its threads may do so at once.
-  (*cell)->word.fetch_add(kOneOpen, std::memory_order_seq_cst);
+  if (duplicate_) {
+    (*cell)->duplicates.fetch_add(1, std::memory_order_seq_cst);
+  } else {
+    (*cell)->word.fetch_add(kOneOpen, std::memory_order_seq_cst);
+  }
   return Status::Ok();
 }
 
@@ -672,7 +676,48 @@ Result<off_t> File::Seek(off_t offset, int whence) {
   return at;
 }
 
+Status File::WillWrite(off_t offset) {
+  if (!writer_) return Status::Error(EBADF);
+  MarkExposed();
+  CAPIO_RETURN_IF_ERROR(AwaitRoomExposed());
+  off_t start = offset >= 0 ? offset : os().Lseek(fd_.get(), 0, SEEK_CUR);
+  return BeforeChange(start, start >= 0);
+}
+
+Status File::Wrote(off_t offset, ssize_t n) {
+  if (!writer_) return Status::Error(EBADF);
+  if (n == -ENOSPC) return session_->NoRoom(session_->store().records->NameOf(record_), layer_);
+  if (n < 0) return Status::Error(static_cast<int>(-n));
+  AfterWrite(offset, static_cast<size_t>(n));
+  return Status::Ok();
+}
+
+Status File::Duplicate(int fd, std::unique_ptr<File>* out) {
+  std::unique_ptr<File> copy(new File(session_, record_, Fd(fd), flags_, layer_));
+  copy->duplicate_ = true;
+  copy->generation_.store(generation_.load());
+  copy->delivered_.store(delivered_.load());
+  copy->fork_epoch_.store(fork_epoch_.load());
+  // They share a position, which either may move.
+  MarkExposed();
+  copy->MarkExposed();
+  if (writer_) {
+    copy->changed_committed_.store(changed_committed_.load());
+    record_->flags.fetch_or(kFileNeedsProbe);
+    // Borrowed ones are counted when they are first used to write.
+    if (fork_epoch_.load(std::memory_order_acquire) == ForkEpoch()) {
+      if (Status s = copy->CountOpen(); !s.ok()) {
+        (void)copy->fd_.release();
+        return s;
+      }
+    }
+  }
+  *out = std::move(copy);
+  return Status::Ok();
+}
+
 Status File::Truncate(off_t size) {
+  if (size < 0) return Status::Error(EINVAL);
   CAPIO_RETURN_IF_ERROR(BeforeChange(size, true));
   // The position may lie beyond the end now.
   seeked_.store(true, std::memory_order_relaxed);
@@ -723,12 +768,15 @@ Status File::Publish() {
   return exposed_.load(std::memory_order_relaxed) ? AwaitRoomExposed() : Status::Ok();
 }
 
+void File::MarkExposed() {
+  if (exposed_.exchange(true, std::memory_order_relaxed)) return;
+  struct stat st = {};
+  if (os().Fstat(fd_.get(), &st) == 0) exposed_size_.store(st.st_size);
+}
+
 Status File::Expose() {
   if (!writer_) return WaitCommit();
-  if (!exposed_.exchange(true, std::memory_order_relaxed)) {
-    struct stat st = {};
-    if (os().Fstat(fd_.get(), &st) == 0) exposed_size_.store(st.st_size);
-  }
+  MarkExposed();
   record_->flags.fetch_or(kFileNeedsProbe);
   return AwaitRoomExposed();
 }
@@ -767,7 +815,7 @@ Status File::Close(CloseKind kind, FdFate fate) {
     // The step has ended badly already: what is closed on the way out was left by that.
     if (kind == CloseKind::kCount && session_->EndsBadly()) kind = CloseKind::kAbandoned;
     // Before the close is counted: a death in between leaves an open cell, which fails the file.
-    if (kind == CloseKind::kAbandoned) cell_.load()->abandoned.fetch_add(1);
+    if (kind == CloseKind::kAbandoned && !duplicate_) cell_.load()->abandoned.fetch_add(1);
   }
   if (fate != FdFate::kClose) {
     (void)fd_.release();
@@ -776,7 +824,11 @@ Status File::Close(CloseKind kind, FdFate fate) {
     if (error < 0) status = Status::Error(-error);
   }
   if (!writer_ || borrowed) return status;
-  cell_.load()->word.fetch_add(1, std::memory_order_seq_cst);
+  if (duplicate_) {
+    cell_.load()->duplicates.fetch_sub(1, std::memory_order_seq_cst);
+  } else {
+    cell_.load()->word.fetch_add(1, std::memory_order_seq_cst);
+  }
   if (session_->ended()) return status;
   // By termination nothing can be decided while we are alive.
   if (CommitOf(record_->rule.load()) == CommitRule::kOnClose) {

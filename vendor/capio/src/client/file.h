@@ -31,6 +31,11 @@ class File {
   Result<size_t> Write(const void* buf, size_t n, off_t offset);
   Result<off_t> Seek(off_t offset, int whence);
   Status Truncate(off_t size);
+  // Before and after another call writes through the descriptor; offset -1: at its position.
+  Status WillWrite(off_t offset);
+  Status Wrote(off_t offset, ssize_t n);  // n < 0: a negated errno
+  // The handle of another descriptor of the same open file.
+  Status Duplicate(int fd, std::unique_ptr<File>* out);
   Status Publish();
   Status Expose();
   Status WaitCommit();
@@ -60,6 +65,7 @@ class File {
   void WakeReaders();
   Status CheckGeneration(uint64_t status);
   Status CountOpen();
+  void MarkExposed();
   Status OwnAfterFork();
   Result<bool> Restart();
 
@@ -71,7 +77,8 @@ class File {
   int flags_;
   bool writer_;
   bool append_;
-  Layer layer_;  // where its bytes are
+  bool duplicate_ = false;  // its close is not counted
+  Layer layer_;             // where its bytes are
   std::atomic<uint64_t> generation_;
   std::atomic<uint64_t> fork_epoch_;
   uint64_t forks_;

@@ -230,6 +230,20 @@ Status RemoveFile(Session* session, const std::string& relative) {
   return Status::Ok();
 }
 
+Status NoticeChange(Session* session, const std::string& relative) {
+  CAPIO_RETURN_IF_ERROR(session->Ensure());
+  struct stat st = {};
+  auto layer = session->store().layers->Find(relative, &st, true);
+  if (!layer.ok()) return layer.status();
+  auto record = FindRecord(session, relative, *layer, {}, false);
+  if (!record.ok()) return record.status();
+  if (*record != nullptr && StateOf((*record)->status.load()) == kCommitted) {
+    (*record)->flags.fetch_or(kFileDirty);
+    session->NoticeFile(*record);
+  }
+  return Status::Ok();
+}
+
 Status MakeSymlink(Session* session, const std::string& target, const std::string& relative) {
   CAPIO_RETURN_IF_ERROR(session->Ensure());
   if (session->RuleOf(relative)->excluded) {

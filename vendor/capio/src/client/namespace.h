@@ -38,6 +38,8 @@ Result<std::string> Resolve(Session* session, const std::string& relative,
 Status MakeDirectory(Session* session, const std::string& relative, mode_t mode);
 Status RemoveDirectory(Session* session, const std::string& relative);
 Status RemoveFile(Session* session, const std::string& relative);
+// The bytes of a file were changed where nobody saw it: what had been written back is so once more.
+Status NoticeChange(Session* session, const std::string& relative);
 Status MakeSymlink(Session* session, const std::string& target, const std::string& relative);
 // One of two names. Either may be unmanaged (but not both): relative is then empty and the path is
 // used.

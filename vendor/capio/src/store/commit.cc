@@ -184,7 +184,10 @@ Judge::Tally Judge::Count(const FileRecord* record) const {
   Tally tally;
   tally.probe = (record->flags.load(std::memory_order_acquire) & kFileNeedsProbe) != 0;
   records_->ForEachCell(record, [&](const Cell* cell) {
-    if (OpensOf(cell->word.load(std::memory_order_acquire)) == 0) return;
+    if (OpensOf(cell->word.load(std::memory_order_acquire)) == 0 &&
+        cell->duplicates.load(std::memory_order_acquire) == 0) {
+      return;
+    }
     tally.owned = true;
     if (std::find(tally.writers.begin(), tally.writers.end(), cell->app) == tally.writers.end()) {
       tally.writers.push_back(cell->app);
@@ -199,6 +202,7 @@ Judge::Tally Judge::Count(const FileRecord* record) const {
     uint32_t opens = OpensOf(word);
     uint32_t closes = ClosesOf(word);
     uint32_t abandoned = cell->abandoned.load(std::memory_order_acquire);
+    uint32_t duplicates = cell->duplicates.load(std::memory_order_acquire);
     switch (fate) {
       case Fate::kAlive:
         if (opens > closes) tally.open = true;
@@ -207,13 +211,13 @@ Judge::Tally Judge::Count(const FileRecord* record) const {
       case Fate::kClean:
         tally.closes += opens;  // what was still open was closed by the process's end
         // Never closed, it may live on in a child by fork.
-        if (opens > closes) tally.probe = true;
+        if (opens > closes || duplicates > 0) tally.probe = true;
         break;
       case Fate::kBad:
       case Fate::kDied:
       case Fate::kSettled:
         tally.closes += closes - std::min(closes, abandoned);
-        if (opens > closes || abandoned > 0) {
+        if (opens > closes || abandoned > 0 || duplicates > 0) {
           // A settled slot may have a new tenant: then only the app is known.
           tally.failure =
               cell->outcome.load() == kCellLive

@@ -217,7 +217,9 @@ struct Cell {
   uint32_t slot;
   uint32_t epoch;
   uint32_t app;
-  uint32_t reserved;
+  // Duplicates of its writing descriptors. Their closes are not counted, and may not be seen at
+  // all: while a client lives the probe tells whether they are open.
+  std::atomic<uint32_t> duplicates;
 };
 constexpr uint64_t kOneOpen = uint64_t{1} << 32;
 constexpr uint32_t OpensOf(uint64_t word) { return static_cast<uint32_t>(word >> 32); }
