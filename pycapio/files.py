@@ -15,7 +15,7 @@ import weakref
 from typing import Any, Final
 
 from pycapio import _pycapio, descriptors
-from pycapio._pycapio import CLOSE_ABANDONED, CLOSE_COUNT, CLOSE_FAILED, FD_CLOSED, FD_KEEP, encoded
+from pycapio._pycapio import CLOSE_ABANDONED, CLOSE_COUNT, CLOSE_FAILED, FD_CLOSED, FD_KEEP
 from pycapio.descriptors import Descriptor, left_by
 from pycapio.session import Session
 
@@ -23,7 +23,7 @@ _open = io.open
 _os_open = os.open
 # What every file needs is found without a search. _close: super().close of CapioRaw.
 _close = io.FileIO.close
-_open_file = _pycapio.open_file
+_Opener = _pycapio.Opener
 _file_read = _pycapio.file_read
 _file_write = _pycapio.file_write
 _file_close = _pycapio.file_close
@@ -256,34 +256,16 @@ class ExposableRaw(CapioRaw):
             _pycapio.file_publish(self._handle)
 
 
-_CHANGES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-
-
 class _NotWatched(Exception):
     """The path is not CAPIO's."""
 
 
-class _Opener:
-    """What a FileIO opens its path with. Afterwards it has the handle, if there is one."""
+def _refuse(_path: Any, _flags: int) -> int:
+    raise _NotWatched
 
-    __slots__ = ("_exempt", "_session", "_strict", "handle")
 
-    def __init__(self, session: Session, exempt: _pycapio.Exempt, strict: bool) -> None:
-        """strict: a path that is not CAPIO's is _NotWatched, and not opened."""
-        self._session = session
-        self._exempt = exempt
-        self._strict = strict
-        self.handle: Any = None
-
-    def __call__(self, path: Any, flags: int) -> int:
-        exempt = None if flags & _CHANGES else self._exempt
-        opened = _open_file(self._session.handle, encoded(path), flags, 0o666, path, exempt)
-        if opened is None:
-            if self._strict:
-                raise _NotWatched
-            return _os_open(path, flags, 0o666)
-        fd, self.handle = opened
-        return fd
+def _open_plainly(path: Any, flags: int) -> int:
+    return _os_open(path, flags, 0o666)
 
 
 # How "wb" and the like are buffered. Text needs more than that: see the top.
@@ -316,7 +298,7 @@ def open_in_session(
             except _NotWatched:
                 pass
             return _open(file, mode)
-    opener = _Opener(session, exempt, strict=False)
+    opener = _Opener(session.handle, exempt, _open_plainly)
     try:
         result = _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
         if opener.handle is None:
@@ -334,7 +316,7 @@ def open_in_session(
 def _open_binary(
     session: Session, file: str | bytes, mode: str, kind: Any, exempt: _pycapio.Exempt
 ) -> Any:
-    opener = _Opener(session, exempt, True)
+    opener = _Opener(session.handle, exempt, _refuse)
     raw = None
     try:
         raw = CapioRaw(file, mode, True, opener)
@@ -345,8 +327,9 @@ def _open_binary(
         if opener.handle is not None:
             _file_close(opener.handle, CLOSE_COUNT, FD_CLOSED)
         raise
-    if opener.handle is not None:
-        raw._watch(opener.handle, session, result)
+    handle = opener.handle
+    if handle is not None:
+        raw._watch(handle, session, result)
     return result
 
 

@@ -369,7 +369,6 @@ Status Session::Ensure() {
   slot_ = 0;
   {
     ForkGuard inner(mutex_);
-    cells_.clear();
     idle_threads_.clear();
     socket_.reset();
   }
@@ -412,16 +411,11 @@ void Session::GoodbyeChild(int64_t pid) {
 
 void Session::FailAbandoned() {
   if (fork_epoch_.load() != ForkEpoch()) return;
-  std::vector<Cell*> cells;
-  {
-    ForkGuard guard(mutex_);
-    for (auto& [record, cell] : cells_) cells.push_back(cell);
-  }
-  for (Cell* cell : cells) {
-    if (cell->abandoned.load() == 0) continue;
+  store_->records->ForEachCellOf(&store_->segment->header().clients[slot_], [&](const Cell* cell) {
+    if (cell->abandoned.load() == 0) return;
     FileRecord* record = store_->records->At(cell->record);
     if (store_->judge->Fail(record, kFailureBadEnd, app_, ::getpid())) NoticeFile(record);
-  }
+  });
 }
 
 void Session::Finish() {
@@ -431,11 +425,10 @@ void Session::Finish() {
   if ((client.flags.load() & (kClientClean | kClientBad)) == 0) {
     client.flags.fetch_or(kClientClean);
   }
+  // Before the slot can be another's.
   std::vector<FileRecord*> mine;
-  {
-    ForkGuard guard(mutex_);
-    for (auto& [record, cell] : cells_) mine.push_back(store_->records->At(cell->record));
-  }
+  store_->records->ForEachCellOf(
+      &client, [&](const Cell* cell) { mine.push_back(store_->records->At(cell->record)); });
   store_->segment->header().alive_ns.store(os().RealtimeNs(), std::memory_order_relaxed);
   store_->locks->Drop(slot_);
   // What our end commits we seal ourselves: nobody has to wait for a busy server.
@@ -605,16 +598,13 @@ bool Session::RealCounts(const struct stat& st, const std::string& relative) con
 }
 
 Result<Cell*> Session::CellFor(FileRecord* record) {
-  {
-    ForkGuard guard(mutex_);
-    auto found = cells_.find(record);
-    if (found != cells_.end()) return found->second;
-  }
-  auto cell = store_->records->AddCell(record, slot_, epoch_, app_);
-  if (!cell.ok()) return cell;
-  ForkGuard guard(mutex_);
-  // Another thread may have been faster: its cell is the one that counts, ours stays at zero.
-  return cells_.emplace(record, *cell).first->second;
+  Cell* mine = nullptr;
+  store_->records->ForEachCell(record, [&](Cell* cell) {
+    if (cell->slot == slot_ && cell->epoch == epoch_) mine = cell;
+  });
+  if (mine != nullptr) return mine;
+  // Threads that come at once may get one each: what counts is their sum.
+  return store_->records->AddCell(record, slot_, epoch_, app_);
 }
 
 FileState Session::Evaluate(FileRecord* record, int read_only) {

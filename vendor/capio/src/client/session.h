@@ -183,7 +183,6 @@ class Session {
 
   // Guards what follows and socket_; never held across a system call that can block.
   ForkMutex mutex_{ForkMutex::kSessions};
-  std::unordered_map<const FileRecord*, Cell*> cells_;
   std::vector<ThreadSlot*> idle_threads_;
   std::unordered_map<std::string, std::shared_ptr<const Rule>> rule_cache_;  // of rules_seen_
   uint64_t rules_seen_ = 0;
