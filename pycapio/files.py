@@ -21,6 +21,15 @@ from pycapio.session import Session
 
 _open = io.open
 _os_open = os.open
+# The exception that is being handled.
+if sys.version_info >= (3, 11):
+    _handled = sys.exception
+else:
+
+    def _handled() -> BaseException | None:
+        return sys.exc_info()[1]
+
+
 # What every file needs is found without a search. _close: super().close of CapioRaw.
 _close = io.FileIO.close
 _Opener = _pycapio.Opener
@@ -74,7 +83,7 @@ class CapioRaw(io.FileIO):
         if top is None:
             self._full = True
             top = self
-        error = sys.exc_info()[1]
+        error = _handled()
         if error is not None:
             self._handled_at_open = error
         session.files[id(self)] = weakref.ref(top)
@@ -199,7 +208,7 @@ class CapioRaw(io.FileIO):
         if self._write_failed:
             how = CLOSE_FAILED
         else:
-            error = sys.exc_info()[1]
+            error = _handled()
             if error is not None and left_by(error, self._handled_at_open) and self.writable():
                 how = CLOSE_ABANDONED
         entry = self._entry
@@ -291,13 +300,21 @@ def open_in_session(
     exempt: asked before an open for reading waits, as by _pycapio.open_file.
     """
     if buffering == -1 and encoding is errors is newline is None and closefd is True:
-        kind = _BINARY_WRITERS.get(mode)
-        if kind is not None:
+        buffered = _BINARY_WRITERS.get(mode)
+        if buffered is not None:
+            raw = None
+            opener = _Opener(session.handle, exempt, _refuse)
             try:
-                return _open_binary(session, file, mode, kind, exempt)
+                raw = CapioRaw(file, mode, True, opener)
+                result = buffered(raw, _buffer_size(raw))
+                if opener.handle is not None:
+                    raw._watch(opener.handle, session, result)
+                return result
             except _NotWatched:
                 pass
-            return _open(file, mode)
+            except BaseException:
+                _give_up(raw, opener)
+                raise
     opener = _Opener(session.handle, exempt, _open_plainly)
     try:
         result = _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
@@ -307,30 +324,20 @@ def open_in_session(
         over._watch(opener.handle, session, top)
         return over if top is None else top
     except BaseException:
-        if opener.handle is not None:
-            # Python has closed the descriptor; nothing was written.
-            _file_close(opener.handle, CLOSE_COUNT, FD_CLOSED)
+        _give_up(None, opener)
         raise
 
 
-def _open_binary(
-    session: Session, file: str | bytes, mode: str, kind: Any, exempt: _pycapio.Exempt
-) -> Any:
-    opener = _Opener(session.handle, exempt, _refuse)
-    raw = None
-    try:
-        raw = CapioRaw(file, mode, True, opener)
-        result = kind(raw, _buffer_size(raw))
-    except BaseException:
-        if raw is not None:
-            raw.close()
-        if opener.handle is not None:
-            _file_close(opener.handle, CLOSE_COUNT, FD_CLOSED)
-        raise
-    handle = opener.handle
-    if handle is not None:
-        raw._watch(handle, session, result)
-    return result
+def _give_up(raw: CapioRaw | None, opener: _pycapio.Opener) -> None:
+    """After an open that failed half-way."""
+    if raw is not None:
+        watched = raw._handle is not None
+        raw.close()
+        if watched:
+            return
+    # The descriptor has been closed; nothing was written.
+    if opener.handle is not None:
+        _file_close(opener.handle, CLOSE_COUNT, FD_CLOSED)
 
 
 def _buffer_size(raw: io.FileIO) -> int:
