@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import weakref
+from functools import lru_cache
 from typing import Any, Final
 
 from pycapio import _pycapio, descriptors
@@ -363,7 +364,7 @@ def adopt(file: Any, mode: str, buffering: int) -> Any:
 def _graft(file: Any, mode: str, buffering: int, name: Any) -> tuple[CapioRaw, Any]:
     """Puts a CapioRaw below a file object, or, if that is raw itself, over it. Returns both; None
     for the latter."""
-    raw_mode = mode.replace("t", "").replace("b", "").replace("U", "")
+    raw_mode = _raw_mode(mode)
     if isinstance(file, io.FileIO):
         return _over(file, raw_mode, name), None
     buffer = file.buffer if isinstance(file, io.TextIOWrapper) else file
@@ -374,6 +375,11 @@ def _graft(file: Any, mode: str, buffering: int, name: Any) -> tuple[CapioRaw, A
         size = max(size, _READ_BUFFER) if buffering < 0 else size
     buffer.__init__(raw, size)
     return raw, file
+
+
+@lru_cache
+def _raw_mode(mode: str) -> str:
+    return mode.replace("t", "").replace("b", "").replace("U", "")
 
 
 def _over(twin: io.FileIO, mode: str, name: Any) -> CapioRaw:
