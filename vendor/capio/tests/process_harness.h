@@ -192,9 +192,10 @@ class WorkflowTest : public ::testing::Test {
     ::setenv("TSAN_OPTIONS", "atexit_sleep_ms=0", 0);
 #endif
     fds_ = OpenDescriptors();
-    char made[] = "/tmp/capio-test-XXXXXX";
-    ASSERT_NE(::mkdtemp(made), nullptr);
-    root = made;
+    // On disk, unless that names another place, as it does for the Python tests.
+    const char* parent = ::getenv("CAPIO_TEST_STORE");
+    root = std::string(parent != nullptr ? parent : "/tmp") + "/capio-test-XXXXXX";
+    ASSERT_NE(::mkdtemp(root.data()), nullptr);
     store = root + "/store";
     dir = root + "/dir";
     config = root + "/workflow.json";
