@@ -18,7 +18,8 @@ constexpr uint64_t kSegmentMagic = 0x31474553'4f495041;  // "APIOSEG1"
 constexpr uint32_t kLayoutVersion = 7;
 constexpr uint32_t kMaxClients = 1024;  // slot 0 is the server's
 constexpr uint32_t kMaxApps = 256;
-constexpr uint32_t kFileBuckets = 1u << 15;
+// With 100,000 files a look-up meets a record and no other, mostly.
+constexpr uint32_t kFileBuckets = 1u << 17;
 constexpr uint32_t kPathWords = 1u << 12;
 constexpr uint32_t kMovers = 4;
 constexpr uint32_t kDirectoryBuckets = 1u << 10;

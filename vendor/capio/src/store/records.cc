@@ -32,9 +32,9 @@ uint32_t PackRule(const Rule& rule) {
 
 std::atomic<uint64_t>* Records::Bucket(const FileIdentity& id) {
   uint64_t hash = (id.ino ^ id.dev << 40 ^ id.incarnation) * 0x9e3779b97f4a7c15u;
-  return &segment_->header().buckets[hash >> 49];
+  return &segment_->header().buckets[hash >> 47];
 }
-static_assert(kFileBuckets == 1u << 15);
+static_assert(kFileBuckets == 1u << 17);
 
 FileRecord* Records::Find(const FileIdentity& id) {
   for (auto* record = At(Bucket(id)->load(std::memory_order_acquire)); record != nullptr;
