@@ -11,11 +11,11 @@ import cffi
 
 import pycapio
 
-# Of the standard library, beyond what cffi loads. pathlib is here because its methods are patched.
+# Of the standard library, beyond what cffi loads. mmap and pathlib are here as they are patched.
 NEEDED = """
     __future__ _posixsubprocess atexit contextlib contextvars enum errno fcntl functools gc
-    genericpath importlib.machinery importlib.util io os pathlib posixpath re signal stat struct
-    threading types typing warnings weakref
+    genericpath importlib.machinery importlib.util io mmap os pathlib posixpath re signal stat
+    struct threading types typing warnings weakref
 """.split()
 # Of pycapio, what only the launcher, the build and other commands use.
 ELSEWHERE = {"pycapio.__main__", "pycapio._build_ffi", "pycapio._runner", "pycapio.cl"}

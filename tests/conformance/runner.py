@@ -117,15 +117,16 @@ def _count_opened() -> Any:
     if binding is None:
         return lambda: 0
     count = 0
-    original = binding.open_file
+    library = binding._library
+    original = library.capio_open
 
     def counting(*args: Any) -> Any:
         nonlocal count
         opened = original(*args)
-        count += opened is not None
+        count += opened >= 0
         return opened
 
-    binding.open_file = counting  # type: ignore[attr-defined]
+    library.capio_open = counting
     return lambda: count
 
 

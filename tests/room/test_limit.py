@@ -78,7 +78,7 @@ def test_a_file_that_is_too_large_is_told_so(capio: Workflow) -> None:
                 written += f.write(b"x" * (1 << 18))
         except OSError as error:
             print(error.errno == errno.ENOSPC, error.strerror)
-        print(6 << 20 <= written < 8 << 20)
+        print(5 << 20 <= written < 8 << 20)  # the store's tables and the reserve take the rest
         assert open("big", "rb").read() == b"x" * written
         os.remove("big")
         f.close()
