@@ -309,20 +309,32 @@ def _writing(fd: Any, offset: int | None, call: Callable[..., int], *args: Any) 
         return size
 
 
+def _write_parts(entry: Descriptor, buffers: Any, offset: int) -> int | None:
+    """In one piece, which waits for room as a whole; None if the original has to write."""
+    try:
+        data = b"".join(buffers)
+    except _ARGUMENT:
+        return None
+    return _write(entry, data, offset) if data else None
+
+
 @proxy_for(_os_writev, module="os")
 def writev_proxy(fd: int, buffers: Any, /) -> int:
-    if table:
-        return _writing(fd, None, _os_writev, fd, buffers)
-    return _os_writev(fd, buffers)
+    entry = find(fd) if table else None
+    size = None if entry is None else _write_parts(entry, buffers, -1)
+    return _os_writev(fd, buffers) if size is None else size
 
 
 @proxy_for(_os_pwritev, module="os")
 def pwritev_proxy(fd: int, buffers: Any, offset: int, flags: int = 0, /) -> int:
-    if table:
-        at_end = isinstance(flags, int) and flags & getattr(os, "RWF_APPEND", 0)
-        where = 0 if at_end else offset
-        return _writing(fd, where, _os_pwritev, fd, buffers, offset, flags)
-    return _os_pwritev(fd, buffers, offset, flags)
+    entry = find(fd) if table else None
+    if entry is None or not isinstance(flags, int):
+        return _os_pwritev(fd, buffers, offset, flags)
+    if flags == 0:
+        size = _write_parts(entry, buffers, offset) if _is_offset(offset) else None
+        return _os_pwritev(fd, buffers, offset, flags) if size is None else size
+    where = 0 if flags & getattr(os, "RWF_APPEND", 0) else offset
+    return _writing(fd, where, _os_pwritev, fd, buffers, offset, flags)
 
 
 @proxy_for(_os_posix_fallocate, module="os")
