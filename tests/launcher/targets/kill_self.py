@@ -2,5 +2,8 @@ import os
 import signal
 import sys
 
-os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+number = getattr(signal, sys.argv[1])
+if number != signal.SIGKILL:
+    signal.signal(number, signal.SIG_DFL)  # nohup, say, has it ignored
+os.kill(os.getpid(), number)
 signal.pause()
