@@ -183,7 +183,7 @@ except OSError as error:
 def test_one_that_streams_to_a_reader_is_told_when_both_wait(capio: Workflow) -> None:
     """The reader has all there is and waits for more, the writer for room: nobody can go on."""
     declare(capio, "big")
-    capio.env["CAPIO_MEMORY_LIMIT"] = "8M"
+    capio.env["CAPIO_MEMORY_LIMIT"] = "8960K"  # the tables take 1 MiB of it
     capio.leaves_server = True
     reader = capio.step(
         "reader",
@@ -198,7 +198,7 @@ try:
             got += len(data)
 except OSError as error:
     print(error.errno == errno.EOWNERDEAD)
-print(5 << 20 <= got < 8 << 20)
+print(got >> 20)
 """,
     )
     maker = capio.step(
@@ -219,7 +219,7 @@ except OSError as error:
     maker.send()
     maker.expect("True")
     maker.finish(3)
-    reader.expect("True", "True")
+    reader.expect("True", "6")
     reader.finish()
 
 
