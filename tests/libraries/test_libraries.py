@@ -252,7 +252,7 @@ def test_native_code_that_opens_by_path_is_pointed_out_once(capio: Any, name: st
             os.chdir(directory)
             try:
                 {NATIVE[name]}
-            except Exception:
+            except Exception:  # the file is not there for it, which is what is warned of
                 pass
         """,
     )
