@@ -13,11 +13,16 @@ import builtins
 import importlib.machinery
 import importlib.util
 import io
+import marshal
 import os
 import sys
 import zipimport
 from collections.abc import Callable, Sequence
 from types import CodeType, ModuleType, TracebackType
+from typing import Final
+
+# What precedes the code in a .pyc file.
+_PYC_HEADER: Final = 16
 
 
 class TargetError(Exception):
@@ -50,22 +55,21 @@ class ScriptTarget(Target):
 
     def execute(self, main: ModuleType) -> None:
         filename = _absolute(self._path)
-        loader: importlib.machinery.SourceFileLoader | importlib.machinery.SourcelessFileLoader
-        code: CodeType | None
-        if self._data.startswith(importlib.util.MAGIC_NUMBER):
-            loader = importlib.machinery.SourcelessFileLoader("__main__", filename)
-        else:
-            loader = importlib.machinery.SourceFileLoader("__main__", filename)
-        main.__loader__ = loader
+        compiled = self._data.startswith(importlib.util.MAGIC_NUMBER)
+        kind = (
+            importlib.machinery.SourcelessFileLoader
+            if compiled
+            else importlib.machinery.SourceFileLoader
+        )
+        main.__loader__ = kind("__main__", filename)
         main.__file__ = filename
         vars(main)["__cached__"] = None
-        if isinstance(loader, importlib.machinery.SourcelessFileLoader):
-            code = loader.get_code("__main__")
+        if compiled:
+            code = marshal.loads(self._data[_PYC_HEADER:])
         else:
             code = compile(self._data, filename, "exec", dont_inherit=True)
         del self._data
-        if code is not None:
-            exec(code, vars(main))
+        exec(code, vars(main))
 
 
 class ArchiveTarget(Target):
@@ -91,6 +95,40 @@ class ModuleTarget(Target):
 
     def execute(self, main: ModuleType) -> None:
         _run_module_as_main(self._name, alter_argv=True)
+
+
+class ScriptImporter:
+    """Has the interpreter run a script as itself that it cannot open: put on its import path in the
+    place of a zip file, it is asked for the code of ``__main__``.
+
+    filename: the entry of ``sys.path`` that the interpreter has made for the zip file.
+    """
+
+    def __init__(self, name: str, filename: str) -> None:
+        """Raises OSError if there is no such script."""
+        self._target = ScriptTarget(name)
+        self._filename = filename
+
+    def find_spec(self, name: str, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        if name != "__main__":
+            return None
+        return importlib.machinery.ModuleSpec(name, self, origin=self._filename)  # type: ignore
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """The module is there already."""
+
+    def get_code(self, name: str) -> CodeType:
+        return compile("__spec__.loader.run()", "<pycapio>", "exec")
+
+    def run(self) -> None:
+        """Runs the script, in the module that is ``__main__`` already."""
+        sys.path_importer_cache.pop(self._filename, None)
+        main = sys.modules["__main__"]
+        main.__spec__ = main.__package__ = main.__doc__ = None
+        del sys.path[0]
+        if not getattr(sys.flags, "safe_path", False):
+            sys.path.insert(0, self._target.path0)
+        run(self._target, main)
 
 
 def find_target(name: str) -> Target:
@@ -179,10 +217,9 @@ def run(target: Target, main: ModuleType) -> None:
     """Runs the target; an exception goes on, to be shown without the frames outside the target."""
     try:
         target.execute(main)
-    except SystemExit:
-        raise
     except BaseException as error:
-        hide_frames(error, _skip_own_frames(error.__traceback__))
+        if not isinstance(error, SystemExit) or sys.flags.inspect:  # python -i shows that one, too
+            hide_frames(error, _skip_own_frames(error.__traceback__))
         raise
 
 

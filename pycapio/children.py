@@ -7,6 +7,7 @@ forkserver of a CapioContext function is told by its own Process object.
 
 from __future__ import annotations
 
+import importlib.machinery
 import os
 import sys
 import threading
@@ -16,6 +17,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from pycapio import session as _session
+from pycapio._pycapio import FOR_CONTENT
 from pycapio.patching import proxy_for
 from pycapio.session import Session, SessionOptions
 
@@ -32,7 +34,6 @@ _DESCRIPTOR_FIRST: Final = ("fd", "pid", "out_fd", "in_fd", "idtype", "fd_low")
 # ---- what a child Python is given ---------------------------------------------------------------
 
 _inherited: dict[bytes, bytes] = {}
-_python_path: bytes | None = None  # what the script sees of PYTHONPATH
 
 
 def export(session: Session, gates: Iterable[str]) -> None:
@@ -43,7 +44,6 @@ def export(session: Session, gates: Iterable[str]) -> None:
     """
     import json
 
-    global _python_path
     options = json.dumps(session.options._asdict())
     _inherited.update(
         {
@@ -51,10 +51,16 @@ def export(session: Session, gates: Iterable[str]) -> None:
             b"CAPIO_CHILDREN": options.encode(),
             b"CAPIO_CHILDREN_GATES": " ".join(gates).encode(),
             b"CAPIO_CHILDREN_TREE": os.fsencode(session.tree_dir),
+            b"CAPIO_CHILDREN_DISK_TREE": os.fsencode(session.disk_tree_dir),
         }
     )
-    _python_path = os.environb.get(b"PYTHONPATH")
-    for name, value in _with_ours({b"PYTHONPATH": _python_path or b""}).items():
+    _put_ours()
+
+
+def _put_ours() -> None:
+    """Puts what is ours into the process's own environment, as its children get it."""
+    python_path = os.environb.get(b"PYTHONPATH", b"")
+    for name, value in _with_ours({b"PYTHONPATH": python_path}).items():
         os.putenv(name, value)
 
 
@@ -76,9 +82,8 @@ def environment_list(entries: Any) -> Any:
     if not _inherited:
         return entries
     if entries is None:
-        if os.environb.get(b"PYTHONPATH") == _python_path:
-            return None  # the process's own, where export() has put what is ours
-        return [b"%b=%b" % pair for pair in _with_ours(dict(os.environb)).items()]
+        _put_ours()  # once more: whoever changes os.environ takes it out
+        return None
     if not isinstance(entries, (list, tuple)) or not all(isinstance(e, bytes) for e in entries):
         return entries
     given = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry[1:])
@@ -131,6 +136,26 @@ def enter(options: str) -> None:
         name: value for name, value in json.loads(options).items() if name in SessionOptions._fields
     }
     context.launch(SessionOptions(**known), children=True)
+
+
+def main_importer(name: str, filename: str) -> Any:
+    """In a child: what the interpreter is to run as its main program.
+
+    name: as the command line has it. filename: what the interpreter makes of it. Waits for one that
+    other apps are to produce. Raises ImportError for what the interpreter is to open itself, if
+    only to say what is wrong with it.
+    """
+    from pycapio import _runner
+
+    try:
+        found = _session.backing_path(name, FOR_CONTENT)
+        if os.path.isdir(name):
+            return importlib.machinery.FileFinder(filename)  # where ours looks first
+        if found is name:
+            raise ImportError
+        return _runner.ScriptImporter(name, filename)
+    except OSError:
+        raise ImportError from None
 
 
 def disarm() -> None:

@@ -56,7 +56,8 @@ _NO_PATH: Final = frozenset(
 class Plan:
     """What one child program needs, from before its start to its end."""
 
-    def __init__(self, argv: list[Any], cwd: Any) -> None:
+    def __init__(self, programs: list[Any], argv: list[Any], cwd: Any) -> None:
+        self.programs = programs
         self.argv = argv
         self.cwd = cwd
         self.directories: dict[Session, _Directory] = {}
@@ -100,29 +101,37 @@ def ended(pid: int) -> None:
         plan_.drop()
 
 
-def plan(argv: Iterable[Any], cwd: Any, environment: Any) -> Plan:
+def plan(programs: Iterable[Any], argv: Iterable[Any], cwd: Any, *, search: bool = False) -> Plan:
     """Makes CAPIO's files visible to a program that is about to be started.
 
-    argv: its arguments; cwd: its working directory, None for ours. Waits for files that other apps
-    are to produce, until they are complete. Raises OSError if one of them failed.
+    programs: the paths that are tried one after the other, until one can be run; search: they come
+    from PATH. argv: the program's arguments; cwd: its working directory, None for ours. Waits for
+    files that other apps are to produce, until they are complete. Raises OSError if one of them
+    failed.
     """
-    words = list(argv)
-    made = Plan(words, cwd)
+    made = Plan(list(programs), list(argv), cwd)
     sessions = [session for session in _session.current() if session.handle is not None]
-    if not sessions or not words:
+    if not sessions or not made.argv:
         return made
     try:
-        encoded = [os.fsencode(word) for word in words]
+        names = [os.fsencode(program) for program in made.programs]
+        words = [os.fsencode(word) for word in made.argv]
     except TypeError:  # the original says what is wrong
         return made
     try:
         made.cwd = _working_directory(cwd)
-        if not _is_intercepted(encoded, environment):
-            _show(made, encoded)
+        program = _show_programs(made, names, search)
+        if not _is_intercepted(program or words[0], words):
+            _show(made, words)
     except BaseException:
         made.drop()
         raise
     return made
+
+
+def _base(made: Plan) -> bytes:
+    """What the program's relative paths are taken from; b"" for our own working directory."""
+    return b"" if made.cwd is None else os.fsencode(made.cwd)
 
 
 def _working_directory(cwd: Any) -> Any:
@@ -140,16 +149,59 @@ def _working_directory(cwd: Any) -> Any:
     return cwd if backing is None or _is_directory(name) else backing
 
 
-def _is_intercepted(argv: list[bytes], environment: Any) -> bool:
+def _show_programs(made: Plan, names: list[bytes], search: bool) -> bytes | None:
+    """Makes the program visible if it is CAPIO's. Returns the path of the one that will be run."""
+    for index, name in enumerate(names):
+        path = os.path.join(_base(made), name)
+        if _session.session_for(path) is not None:
+            # A place of PATH that has no such file is not waited for.
+            if search and not _is_found(path):
+                continue
+            instead = _show_path(made, name)
+            if instead is not None:
+                made.programs[index] = path = instead
+        if _access(path, os.X_OK):
+            return path
+        if made.directories:
+            interpreter = _without_exec(made, path)
+            if interpreter is not None:
+                made.programs[index] = interpreter
+                return interpreter
+    return None
+
+
+def _is_found(path: bytes) -> bool:
+    """Whether there is something now, in CAPIO_DIR or in the store."""
+    try:
+        return _is_there(_session.backing_path(path))
+    except OSError:
+        return False
+
+
+def _without_exec(made: Plan, script: bytes) -> bytes | None:
+    """Where the store's file system runs no programs (noexec), a script can still be read: has its
+    interpreter started, as the kernel would. Returns that; None if this is not the case."""
+    try:
+        status = _stat(script)
+        if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o111:
+            return None
+        if not os.statvfs(script).f_flag & os.ST_NOEXEC:
+            return None
+    except OSError:
+        return None
+    words = _first_line(script).split(None, 1)
+    if not words:
+        return None
+    made.argv[:1] = [*words[:1], *(word.rstrip() for word in words[1:]), script]
+    return words[0]
+
+
+def _is_intercepted(program: bytes, argv: list[bytes]) -> bool:
     """Whether the program is a Python that becomes a client itself."""
     if not children.exporting():
         return False
-    name = os.path.basename(argv[0])
-    if not _PYTHON.match(name):
-        name = _interpreter(argv[0])
-        if not _PYTHON.match(name):
-            return False
-        return True
+    if not _PYTHON.match(os.path.basename(program)):
+        return bool(_PYTHON.match(_interpreter(program)))
     for word in argv[1:]:
         if word[:1] != b"-" or word in (b"-c", b"-m", b"-"):
             break
@@ -158,15 +210,10 @@ def _is_intercepted(argv: list[bytes], environment: Any) -> bool:
     return True
 
 
-def _interpreter(program: bytes) -> bytes:
-    """The base name of the interpreter that a script names; b"" if it is none."""
-    import shutil
-
-    path = shutil.which(program) if b"/" not in program else program
-    if path is None:
-        return b""
+def _first_line(script: bytes) -> bytes:
+    """What a script has after #! in its first line; b"" if it is none."""
     try:
-        fd = _open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = _open(script, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return b""
     try:
@@ -175,9 +222,12 @@ def _interpreter(program: bytes) -> bytes:
         return b""
     finally:
         _close(fd)
-    if head[:2] != b"#!":
-        return b""
-    parts = head[2:].split(b"\n", 1)[0].split()
+    return head[2:].split(b"\n", 1)[0] if head[:2] == b"#!" else b""
+
+
+def _interpreter(program: bytes) -> bytes:
+    """The base name of the interpreter that a script names; b"" if it is none."""
+    parts = _first_line(program).split()
     if parts and os.path.basename(parts[0]) == b"env":
         parts = [part for part in parts[1:] if part[:1] != b"-" and b"=" not in part]
     return os.path.basename(parts[0]) if parts else b""
@@ -189,7 +239,7 @@ def _show(made: Plan, argv: list[bytes]) -> None:
         if index == script:
             made.argv[index] = _show_script(made, word)
             continue
-        if index == 0 and b"/" not in word:
+        if index == 0:  # whatever it is: the program has been shown
             continue
         for prefix, part in _paths_in(word):
             where = _show_path(made, part)
@@ -249,7 +299,7 @@ def _expanded(made: Plan, pattern: bytes) -> list[bytes]:
         return [pattern]
     import glob
 
-    base = os.fsencode(made.cwd) if made.cwd is not None else b""
+    base = _base(made)
     found = []
     for session in _session.current():
         absolute = os.path.abspath(os.path.join(base, pattern))
@@ -285,7 +335,7 @@ def _show_path(made: Plan, word: bytes) -> bytes | None:
     """Makes one path visible. Returns the path to use instead if its name is taken, else None."""
     if not word or len(word) > 4096 or b"\n" in word:
         return None
-    base = os.fsencode(made.cwd) if made.cwd is not None else b""
+    base = _base(made)
     path = os.path.join(base, word)
     session = _session.session_for(path)
     if session is None:
@@ -307,7 +357,7 @@ def _show_path(made: Plan, word: bytes) -> bytes | None:
 
 def _show_working_directory(made: Plan) -> None:
     try:
-        cwd = os.fsencode(made.cwd) if made.cwd is not None else os.getcwdb()
+        cwd = _base(made) or os.getcwdb()
     except OSError:
         return
     session = _session.session_for(cwd)
@@ -335,11 +385,11 @@ class _Directory:
     """The links of this process in one CAPIO_DIR."""
 
     def __init__(self, session: Session) -> None:
-        store = os.fsencode(_pycapio.session_info(session.handle, _pycapio.INFO_STORE))
         self.session = session
-        self.tree = os.fsencode(_pycapio.session_info(session.handle, _pycapio.INFO_TREE))
+        self.tree = os.fsencode(session.tree_dir)
+        self.disk_tree = os.fsencode(session.disk_tree_dir)
         self.real = os.fsencode(session.real_dir)
-        self.private = os.path.join(self.real, b".capio", os.path.basename(store))
+        self.private = os.fsencode(session.private_dir)
         self.journal = os.path.join(self.private, b"links")
         self._fd = -1
         self._users = 0
@@ -374,7 +424,7 @@ class _Directory:
 
     def _places(self, relative: bytes) -> tuple[bytes, bytes]:
         """Where the store may have a path: in memory and on disk."""
-        return os.path.join(self.tree, relative), os.path.join(self.private, b"tree", relative)
+        return os.path.join(self.tree, relative), os.path.join(self.disk_tree, relative)
 
     def show_entries(self, made: Plan, relative: bytes, most: int) -> int:
         """Makes what a directory of the store holds visible; leaves out what is still to grow."""

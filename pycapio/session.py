@@ -106,6 +106,10 @@ class Session:
             self.roots = tuple({capio_dir, self.real_dir})
             self.byte_roots = tuple(os.fsencode(root) for root in self.roots)
             self.tree_dir = _pycapio.session_info(self.handle, _pycapio.INFO_TREE)
+            store = _pycapio.session_info(self.handle, _pycapio.INFO_STORE)
+            # What CAPIO keeps in CAPIO_DIR itself.
+            self.private_dir = os.path.join(self.real_dir, ".capio", os.path.basename(store))
+            self.disk_tree_dir = os.path.join(self.private_dir, "tree")
         _sessions.add(self)
         if "multiprocessing.util" in sys.modules and _worker_flag():
             _register_worker_goodbye(self)

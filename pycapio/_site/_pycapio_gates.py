@@ -25,7 +25,7 @@ _PUBLIC_MODULES = {"posix": "os", "_io": "io"}
 _TWO_PATHS = ("rename", "replace", "renames", "link", "symlink")
 # Calls that start a program: which arguments may name CAPIO's files.
 _PROGRAMS = {
-    "fork_exec": (0, 4),
+    "fork_exec": (0, 1, 4),
     "posix_spawn": (0, 1),
     "posix_spawnp": (0, 1),
     "execv": (0, 1),
@@ -41,13 +41,15 @@ _getcwd = os.getcwd
 _fspath = os.fspath
 _fsdecode = os.fsdecode
 _normpath = os.path.normpath
+_lstat = os.lstat
 
 
 class _State:
     def __init__(self) -> None:
         self.phase = _CLOSED
         self.roots: tuple[str, ...] = ()
-        self.tree = ""  # the store's directory that stands for CAPIO_DIR
+        # The store's directories that stand for CAPIO_DIR: in memory, on disk.
+        self.trees: tuple[str, ...] = ()
         self.lock = RLock()
         self.opener = 0  # the thread that is opening the gates
 
@@ -73,7 +75,7 @@ class Gate:
         self.__wrapped__ = original  # for inspect.signature
 
     def __call__(self, /, *args: "Any", **kwargs: "Any") -> "Any":
-        if _state.phase == _READY and _state.opener != get_ident() and self._concerns(args, kwargs):
+        if are_ready() and self._concerns(args, kwargs):
             open_gates()
             return getattr(self.owner, self.name)(*args, **kwargs)
         # Once the gates are open only the proxies call them: for the original.
@@ -123,15 +125,64 @@ def _in_capio_dir(path: "Any") -> bool:
             return False
     elif not text.startswith(_state.roots) and not (".." in text or "//" in text or "/./" in text):
         return False
-    text = _normpath(text)
-    return any(text == root or text.startswith(root + "/") for root in _state.roots)
+    return relative(_normpath(text)) is not None
 
 
 def _in_store() -> bool:
     try:
-        return bool(_state.tree) and (_getcwd() + "/").startswith(_state.tree + "/")
+        return _below(_state.trees, _getcwd()) is not None
     except OSError:
         return False
+
+
+def _below(directories: "tuple[str, ...]", path: str) -> "str | None":
+    """A normalised path relative to the first of the directories that it is in."""
+    for directory in directories:
+        if path == directory:
+            return ""
+        if path.startswith(directory + "/"):
+            return path[len(directory) + 1 :]
+    return None
+
+
+def relative(path: str) -> "str | None":
+    """A normalised path relative to CAPIO_DIR; None if it is outside."""
+    return _below(_state.roots, path)
+
+
+def user_path(path: str) -> "str | None":
+    """The path in CAPIO_DIR, absolute, of one there or in the store; None if it is neither."""
+    if path[:1] == "/" and not path.startswith(_state.roots + _state.trees):
+        return None
+    try:
+        name = _normpath(path if path[:1] == "/" else _getcwd() + "/" + path)
+    except OSError:
+        return None
+    # The store on disk lies inside CAPIO_DIR.
+    for directories in (_state.trees, _state.roots):
+        found = _below(directories, name)
+        if found is not None:
+            return _state.roots[0] + ("/" + found if found else "")
+    return None
+
+
+def is_there(path: str) -> bool:
+    """os.path.lexists, without a gate."""
+    try:
+        _lstat(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def trees() -> "tuple[str, ...]":
+    """The store's directories that stand for CAPIO_DIR."""
+    return _state.trees
+
+
+def are_ready() -> bool:
+    """Whether a touch of CAPIO_DIR would open the gates."""
+    return _state.phase == _READY and _state.opener != get_ident()
 
 
 def _names_capio_dir(argument: "Any") -> bool:
@@ -152,14 +203,19 @@ def install() -> None:
     if not names or not os.environ.get("CAPIO_CHILDREN"):
         return
     directory = os.path.abspath(os.environ["CAPIO_DIR"])
-    _state.roots = tuple({directory, os.path.realpath(directory)})
-    _state.tree = os.environ.get("CAPIO_CHILDREN_TREE", "")
+    _state.roots = tuple(dict.fromkeys((directory, os.path.realpath(directory))))
+    trees = (os.environ.get("CAPIO_CHILDREN_" + name, "") for name in ("TREE", "DISK_TREE"))
+    _state.trees = tuple(filter(None, trees))
     _put(names.split())
+    import _pycapio_imports as imports  # type: ignore[import-not-found]
+
+    imports.watch_modules()
     if command.startswith("from multiprocessing.forkserver import"):
         os.register_at_fork(after_in_child=_make_ready)
     else:
         _state.phase = _READY
         os.register_at_fork(after_in_child=_after_fork)
+        imports.watch_script()
 
 
 def _put(names: "Iterable[str]") -> None:
@@ -216,6 +272,8 @@ def _enter() -> None:
     # Not installed in this environment, perhaps: then the parent's own one, if cffi is there.
     sys.path.append(os.path.dirname(package))
     try:
+        import _cffi_backend  # noqa: F401 - all that pycapio needs besides itself
+
         from pycapio import children
     except ImportError as error:
         sys.stderr.write(

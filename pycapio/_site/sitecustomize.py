@@ -14,9 +14,10 @@ def _start(here, module):  # type: ignore[no-untyped-def]  # annotations are not
         sys.path.insert(0, here)
         try:
             import _pycapio_gates  # type: ignore[import-not-found]
+
+            _pycapio_gates.install()
         finally:
             sys.path.remove(here)
-        _pycapio_gates.install()
     # The sitecustomize that would have run without us, found as the interpreter would find it.
     del sys.modules[__name__]
     try:

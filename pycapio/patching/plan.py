@@ -71,8 +71,7 @@ class Plan:
                     "use one for each original"
                 )
             in_class = issubclass(type(item.owner), type)
-            new = substitute(raw, item.proxy, in_class)
-            owners.append(OwnerSite(item.owner, item.name, raw, new))
+            owners.append(OwnerSite(item.owner, item.name, substitute(raw, item.proxy, in_class)))
         self.owners = tuple(owners)
         self.originals = tuple(originals)
         # Only the slot of a class is replaced, for its instances and subclasses refer to it; and

@@ -79,6 +79,15 @@ class _ExtensionLoader(importlib.machinery.ExtensionFileLoader):
         return super().create_module(ModuleSpec(spec.name, self, origin=found))
 
 
+for _kind_of_loader, _original in (
+    (_SourceLoader, importlib.machinery.SourceFileLoader),
+    (_BytecodeLoader, importlib.machinery.SourcelessFileLoader),
+    (_ExtensionLoader, importlib.machinery.ExtensionFileLoader),
+):
+    for _label in ("__module__", "__name__", "__qualname__"):
+        setattr(_kind_of_loader, _label, getattr(_original, _label))
+
+
 def _loaders() -> tuple[tuple[str, Any, Any], ...]:
     """Suffix, loader, and Python's own loader, which does for what lies in CAPIO_DIR itself."""
     kinds: tuple[tuple[list[str], Any, Any], ...] = (

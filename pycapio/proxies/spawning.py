@@ -41,13 +41,13 @@ def fork_exec_proxy(*args: Any) -> int:
     if len(args) < 6 or not isinstance(args[0], (list, tuple)):
         return _fork_exec(*args)
     argv, executables, close_fds, pass_fds, cwd, environment, *rest = args
-    plan = links.plan(argv, cwd, environment)
+    plan = links.plan(executables, argv, cwd, search=len(executables) > 1)
     try:
         # rest begins with the pipes: (read, write) for stdin, stdout and stderr.
         _expose((*pass_fds, *rest[0:6:5], *rest[3:4]), inheritable=not close_fds)
         pid: int = _fork_exec(
             type(argv)(plan.argv),
-            executables,
+            tuple(plan.programs),
             close_fds,
             pass_fds,
             plan.cwd,
@@ -72,16 +72,24 @@ def _expose(given: Iterable[Any], *, inheritable: bool) -> None:
 
 
 def _spawn(
-    original: Callable[..., int], path: Any, argv: Any, env: Any, options: dict[str, Any]
+    original: Callable[..., int],
+    path: Any,
+    places: list[Any],
+    argv: Any,
+    env: Any,
+    options: dict[str, Any],
 ) -> int:
+    """places: where the program may be."""
     if not isinstance(argv, (list, tuple)):
         return original(path, argv, env, **options)
-    plan = links.plan(argv, None, env)
+    plan = links.plan(places, argv, None, search=len(places) > 1)
     opened: list[int] = []
     try:
         if options.get("file_actions"):
             options["file_actions"] = _file_actions(options["file_actions"], opened)
         _expose((), inheritable=True)
+        if plan.programs != places:  # one of them is somewhere else
+            path = next(new for new, old in zip(plan.programs, places, strict=True) if new != old)
         pid = original(path, type(argv)(plan.argv), children.environment_mapping(env), **options)
     except BaseException:
         plan.drop()
@@ -117,12 +125,23 @@ def _file_actions(actions: Any, opened: list[int]) -> Any:
 
 @proxy_for(_posix_spawn, module="os")
 def posix_spawn_proxy(path: Any, argv: Any, env: Any, /, **options: Any) -> int:
-    return _spawn(_posix_spawn, path, argv, env, options)
+    return _spawn(_posix_spawn, path, [path], argv, env, options)
 
 
 @proxy_for(_posix_spawnp, module="os")
 def posix_spawnp_proxy(path: Any, argv: Any, env: Any, /, **options: Any) -> int:
-    return _spawn(_posix_spawnp, path, argv, env, options)
+    return _spawn(_posix_spawnp, path, _on_path(path), argv, env, options)
+
+
+def _on_path(program: Any) -> list[Any]:
+    """Where PATH has a program."""
+    try:
+        name = os.fsencode(program)
+    except TypeError:  # the original says what is wrong
+        return [program]
+    if b"/" in name:
+        return [program]
+    return [os.path.join(os.fsencode(place), name) for place in os.get_exec_path()]
 
 
 @proxy_for(_system, module="os")
@@ -131,42 +150,48 @@ def system_proxy(command: Any) -> int:
         text = os.fsencode(command)
     except TypeError:
         return _system(command)
-    plan = links.plan([b"/bin/sh", b"-c", text], None, None)
+    plan = links.plan([b"/bin/sh"], [b"/bin/sh", b"-c", text], None)
     try:
         _expose((), inheritable=True)
+        children.environment_list(None)
         return _system(plan.argv[2])
     finally:
         plan.drop()
 
 
-def _before_exec(path: Any, argv: Any, env: Any) -> Any:
-    # Not if there is no such program; execvp asks for many.
-    if not isinstance(argv, (list, tuple)) or not (isinstance(path, int) or _access(path, os.X_OK)):
-        return argv
-    plan = links.plan(argv, None, env)
+def _before_exec(path: Any, argv: Any) -> tuple[Any, Any]:
+    """What to run in place of this, and with which arguments."""
+    if not isinstance(argv, (list, tuple)):
+        return path, argv
+    # execvp tries every place of PATH.
+    plan = links.plan(_program(path), argv, None, search=path not in argv[:1])
+    if plan.programs and not _access(plan.programs[0], os.X_OK):
+        plan.drop()
+        return path, argv
     plan.keep()
     # The program that comes next knows nothing of this session: the step ends here, and well.
     _session.goodbye_all(bad=False)
-    return type(argv)(plan.argv)
+    return (plan.programs or [path])[0], type(argv)(plan.argv)
+
+
+def _program(path: Any) -> list[Any]:
+    return [] if isinstance(path, int) else [path]
 
 
 # The other functions of the family call these two.
 @proxy_for(_execv, module="os")
 def execv_proxy(path: Any, argv: Any, /) -> None:
-    argv = _before_exec(path, argv, None)
-    environment = children.environment_list(None)
+    path, argv = _before_exec(path, argv)
+    children.environment_list(None)
     try:
-        if environment is None:
-            _execv(path, argv)
-        else:
-            _execve(path, argv, dict(entry.split(b"=", 1) for entry in environment))
+        _execv(path, argv)
     finally:
         _session.take_back_goodbyes()
 
 
 @proxy_for(_execve, module="os")
 def execve_proxy(path: Any, argv: Any, env: Any) -> None:
-    argv = _before_exec(path, argv, env)
+    path, argv = _before_exec(path, argv)
     try:
         _execve(path, argv, children.environment_mapping(env))
     finally:

@@ -89,6 +89,5 @@ EXPECTED: tuple[Expected, ...] = (
     # To be removed with the limit they are about.
     Expected("*", _CHILDREN, r"subprocess|script_helper|assert_python|spawn"),
     Expected("test.test_logging.*.test_multiprocessing_*", _CHILDREN),
-    Expected("test.test_os.SpawnTests.*", _CHILDREN),
     Expected("test.test_zipfile.*CommandLineTest.test_create_command", _CHILDREN),
 )
