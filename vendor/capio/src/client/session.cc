@@ -29,6 +29,7 @@ constexpr size_t kRuleCacheMax = 1 << 16;
 constexpr uint32_t kMostInputWarnings = 20;
 
 std::atomic<uint64_t> process_key{0};
+std::atomic<uint64_t> sessions_made{0};
 
 // Held while a child by fork attaches anew.
 ForkMutex& AttachMutex() {
@@ -144,6 +145,9 @@ Result<std::shared_ptr<Session>> Session::Open(const SessionConfig& config) {
   session->fork_epoch_.store(ForkEpoch());
   return session;
 }
+
+Session::Session(SessionConfig config)
+    : config_(std::move(config)), number_(sessions_made.fetch_add(1) + 1) {}
 
 Session::~Session() {
   if (fork_epoch_.load() == ForkEpoch()) Finish();
@@ -523,6 +527,20 @@ void Session::SetFlags(uint32_t set, uint32_t clear) {
 std::shared_ptr<const Rule> Session::RuleOf(const std::string& relative) {
   if (!store_->rules->any()) return NoRule();
   const uint64_t version = store_->rules->version();
+  // One call asks several times.
+  thread_local struct {
+    uint64_t session, version;
+    std::string path;
+    std::shared_ptr<const Rule> rule;
+  } last = {};
+  if (last.session == number_ && last.version == version && last.path == relative) return last.rule;
+  auto remembered = [&](const std::shared_ptr<const Rule>& rule) {
+    last.session = number_;
+    last.version = version;
+    last.path = relative;
+    last.rule = rule;
+    return rule;
+  };
   {
     ForkGuard guard(mutex_);
     if (rules_seen_ != version) {
@@ -530,13 +548,13 @@ std::shared_ptr<const Rule> Session::RuleOf(const std::string& relative) {
       rules_seen_ = version;
     }
     auto found = rule_cache_.find(relative);
-    if (found != rule_cache_.end()) return found->second;
+    if (found != rule_cache_.end()) return remembered(found->second);
   }
   auto rule = std::make_shared<const Rule>(store_->RuleOf(relative));
   ForkGuard guard(mutex_);
-  if (rules_seen_ != version) return rule;
+  if (rules_seen_ != version) return remembered(rule);
   if (rule_cache_.size() >= kRuleCacheMax) rule_cache_.clear();
-  return rule_cache_.emplace(relative, std::move(rule)).first->second;
+  return remembered(rule_cache_.emplace(relative, std::move(rule)).first->second);
 }
 
 Status Session::AddRules(std::string_view json) {

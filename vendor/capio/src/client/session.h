@@ -131,7 +131,7 @@ class Session {
 
  private:
   friend class Activity;
-  explicit Session(SessionConfig config) : config_(std::move(config)) {}
+  explicit Session(SessionConfig config);
 
   Status Attach();
   Status Connect();
@@ -180,6 +180,8 @@ class Session {
   std::atomic<uint64_t> fork_epoch_{0};
   std::atomic<bool> ended_{false};
   Fd socket_;
+
+  const uint64_t number_;  // of this object, and of no other one
 
   // Guards what follows and socket_; never held across a system call that can block.
   ForkMutex mutex_{ForkMutex::kSessions};

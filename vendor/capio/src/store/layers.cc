@@ -91,6 +91,7 @@ Layers::Layers(int tree, int real, int scratch, FsTree* fs, Identities identitie
       fs_(fs),
       identities_(identities),
       links_(links),
+      real_forgets_(os().FsType(real) == TMPFS_MAGIC),
       number_(layers_made.fetch_add(1) + 1) {}
 
 int Layers::DirOf(Layer layer) const {
@@ -107,6 +108,41 @@ int Layers::DirOf(Layer layer) const {
 bool Layers::In(Layer layer, const std::string& path, struct stat* st) const {
   int dir = DirOf(layer);
   return dir >= 0 && os().FstatAt(dir, At(path), st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+// tmpfs keeps no note of names that are not there: to look for one takes it as long as to make it,
+// six times as long as to ask for CAPIO_DIR's own times, which tell that nothing has come to it.
+bool Layers::BelowMissing(std::string_view path) const {
+  const size_t end = path.find('/');
+  if (!real_forgets_ || end == std::string_view::npos) return false;
+  const std::string_view top = path.substr(0, end);
+  // Most calls of a thread are about one directory.
+  thread_local struct {
+    uint64_t layers;
+    std::string top;
+    bool missing;
+    struct timespec changed;  // CAPIO_DIR, when it was not there
+  } last = {};
+  const bool same = last.layers == number_ && last.top == top;
+  // It may go meanwhile: then they are looked for, as without all this.
+  if (same && !last.missing) return false;
+  struct stat st = {};
+  if (os().Fstat(real_, &st) < 0) return false;
+  if (same && last.changed.tv_sec == st.st_ctim.tv_sec &&
+      last.changed.tv_nsec == st.st_ctim.tv_nsec) {
+    return true;
+  }
+  last.layers = 0;
+  // The kernel's clock for this stands still for up to a hundredth of a second.
+  constexpr int64_t kSettledNs = 100'000'000;
+  const struct timespec changed = st.st_ctim;
+  const bool settled =
+      os().RealtimeNs() - (changed.tv_sec * INT64_C(1'000'000'000) + changed.tv_nsec) > kSettledNs;
+  std::string name(top);
+  int error = os().FstatAt(real_, name.c_str(), &st, AT_SYMLINK_NOFOLLOW);
+  if (error != 0 && (error != -ENOENT || !settled)) return false;
+  last = {number_, std::move(name), error != 0, changed};
+  return last.missing;
 }
 
 bool Layers::InStore(const std::string& path, struct stat* st, Layer* layer) const {
@@ -144,7 +180,8 @@ Result<Layer> Layers::Find(const std::string& path, struct stat* st, bool follow
     if (middle == 0) return found(Layer::kFs);
     if (error == -ENOENT) error = middle;
   }
-  int below = os().FstatAt(real_, At(path), st, AT_SYMLINK_NOFOLLOW);
+  int below = -ENOENT;
+  if (!BelowMissing(path)) below = os().FstatAt(real_, At(path), st, AT_SYMLINK_NOFOLLOW);
   if (below == 0) return found(Layer::kReal);
   // The error that says more: ENOTDIR, ELOOP or EACCES rather than ENOENT.
   return Status::Error(below != -ENOENT ? -below : -error);

@@ -63,7 +63,9 @@ class Layers {
                      FileIdentity* id = nullptr) const;
   bool In(Layer layer, const std::string& path, struct stat* st) const;
   bool InTree(const std::string& path, struct stat* st) const { return In(Layer::kTree, path, st); }
-  bool InReal(const std::string& path, struct stat* st) const { return In(Layer::kReal, path, st); }
+  bool InReal(const std::string& path, struct stat* st) const {
+    return !BelowMissing(path) && In(Layer::kReal, path, st);
+  }
   // In the memory tree or the fs tree; *layer, if given, tells in which.
   bool InStore(const std::string& path, struct stat* st, Layer* layer = nullptr) const;
   // -1 for the fs tree while there is none.
@@ -122,6 +124,8 @@ class Layers {
   // Makes a directory that another layer has; somebody else's making it counts as success.
   Status MakeAlike(Layer like, Layer layer, const std::string& directory) const;
   int ScratchOf(Layer layer) const { return layer == Layer::kFs ? fs_->scratch() : scratch_; }
+  // Whether the path lies below a directory that is known not to be in CAPIO_DIR. False: look.
+  bool BelowMissing(std::string_view path) const;
   Status CheckOver(const struct stat& from, const std::string& to, Layer layer) const;
   void SortByAge(const std::string& path, std::vector<DirEntry>* entries) const;
 
@@ -131,6 +135,7 @@ class Layers {
   FsTree* fs_;
   Identities identities_;
   std::atomic<uint32_t>* links_;
+  const bool real_forgets_;                        // see BelowMissing
   const uint64_t number_;                          // of this object, and of no other one
   mutable std::unordered_set<std::string> plain_;  // directories without a link above them
   std::function<uint64_t(const FileIdentity&)> age_;
