@@ -413,6 +413,9 @@ atexit.register(_flush_at_exit)
 
 
 def _after_fork_in_child() -> None:
+    # What is in the buffers of inherited files is the parent's to write.
+    for session in list(_sessions):
+        session.files.clear()
     # A worker of multiprocessing leaves by os._exit and tells nobody but its finalizers.
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
