@@ -111,6 +111,9 @@ def _asking_for_existence(original: Callable[..., Any], *args: Any, **options: A
 def _existing(original: Callable[[Any], bool], test: Callable[[int], bool], nofollow: int) -> Any:
     """A question of existence or kind: ``test`` of the path's mode, or the original's answer."""
     purpose = FOR_EXISTENCE | nofollow
+    # What the original calls.
+    stat: Any = _os_lstat if nofollow else _os_stat
+    name_of_stat, twin = stat.__name__, lstat_proxy if nofollow else stat_proxy
 
     def ask(path: Any) -> bool:
         if table and isinstance(path, int):  # without the wait of os.stat for the size
@@ -118,6 +121,9 @@ def _existing(original: Callable[[Any], bool], test: Callable[[int], bool], nofo
         try:
             found = managed(path)
             if found is None:
+                # Through its own os.stat, if that is ours, it would come by here once more.
+                if getattr(os, name_of_stat) is twin:
+                    return test(stat(path).st_mode)
                 return original(path)
             session, name = found
             mode = _pycapio.mode(session.handle, encoded(name), purpose, name, never_waits)
