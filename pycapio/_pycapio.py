@@ -675,9 +675,14 @@ def _done(rc: int, shown: Any, shown2: Any = None) -> bool:
 Entries = tuple[list[Any], bytes, Sequence[int]]
 
 
-def list_directory(session: Handle, path: str | bytes, shown: Any) -> Iterator[Entries] | None:
+def list_directory(
+    session: Handle, path: str | bytes, shown: Any, names_only: bool = False
+) -> Iterator[Entries] | None:
     """The entries of a directory, some at a time; names are of the path's type. None if the path is
-    not CAPIO's. May wait."""
+    not CAPIO's. May wait.
+
+    names_only: types and inode numbers are left empty.
+    """
     as_bytes = isinstance(path, bytes)
     path = encoded(path)
     ffi = _library.ffi
@@ -687,27 +692,32 @@ def list_directory(session: Handle, path: str | bytes, shown: Any) -> Iterator[E
         return None
     if rc < 0:
         raise os_error(rc, shown)
-    return _entries(ffi.gc(out[0], _library.capio_closedir), as_bytes, shown)
+    return _entries(ffi.gc(out[0], _library.capio_closedir), as_bytes, shown, names_only)
 
 
-def _entries(directory: Handle, as_bytes: bool, shown: Any) -> Iterator[Entries]:
-    unpack = _library.ffi.unpack
+def _entries(directory: Handle, as_bytes: bool, shown: Any, names_only: bool) -> Iterator[Entries]:
+    ffi = _library.ffi
+    unpack = ffi.unpack
     call = _library.capio_readdir_columns
+    kinds, numbers = b"", ()
     while True:
         columns = _columns.take()
         names, types, inodes = columns
+        if names_only:
+            types = inodes = ffi.NULL
         size = _waited(
             call, directory, names, _NAMES_SIZE, types, inodes, _MOST_ENTRIES, path=shown
         )
         if size > 0:
             found = _split(unpack(names, size), as_bytes)
-            kinds, numbers = unpack(types, len(found)), unpack(inodes, len(found))
+            if not names_only:
+                kinds, numbers = ffi.buffer(types, len(found))[:], unpack(inodes, len(found))
         _columns.give_back(columns)
         if size < 0:
             raise os_error(size, shown)
         if size == 0:
             return
-        yield found, bytes(kinds), numbers
+        yield found, kinds, numbers
 
 
 def _split(names: bytes, as_bytes: bool) -> list[Any]:

@@ -71,10 +71,16 @@ class DirEntry(Generic[AnyStr], metaclass=_DirEntryKind):
         return self._ino
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        return self._is(_DT_DIR, _stat.S_ISDIR, follow_symlinks)
+        kind = self._type
+        if kind != _DT_LNK or not follow_symlinks:
+            return kind == _DT_DIR
+        return self._leads_to(_stat.S_ISDIR)
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        return self._is(_DT_REG, _stat.S_ISREG, follow_symlinks)
+        kind = self._type
+        if kind != _DT_LNK or not follow_symlinks:
+            return kind == _DT_REG
+        return self._leads_to(_stat.S_ISREG)
 
     def is_symlink(self) -> bool:
         return self._type == _DT_LNK
@@ -102,9 +108,7 @@ class DirEntry(Generic[AnyStr], metaclass=_DirEntryKind):
         )
         return _os_stat(path, follow_symlinks=follow) if result is None else result
 
-    def _is(self, d_type: int, test: Any, follow: bool) -> bool:
-        if self._type != _DT_LNK or not follow:
-            return self._type == d_type
+    def _leads_to(self, test: Any) -> bool:
         try:
             return bool(test(self._ask(FOR_LOOKUP, True).st_mode))
         except FileNotFoundError:
@@ -252,7 +256,7 @@ def iterate(path: str | bytes | os.PathLike[Any] | int, where: str | bytes) -> A
 
 def list_names(session: Session, path: str | bytes, shown: Any) -> list[Any] | None:
     """os.listdir of a CAPIO directory; None if the path is not CAPIO's."""
-    entries = _pycapio.list_directory(session.handle, path, shown)
+    entries = _pycapio.list_directory(session.handle, path, shown, names_only=True)
     if entries is None:
         return None
     names: list[Any] = []

@@ -310,8 +310,8 @@ class Patcher:
             if proxy is not None:
                 site = ModuleSite(reference(main), name, value, proxy)
                 self._captured.append(site)
-                self._undo.append((site, main, value))
-                site.write(main, site.new)
+                self._undo.append((site, namespace, value))
+                site.write(namespace, site.new)
 
     def _modules_changed(self) -> bool:
         """Whether a module was imported since the last search.

@@ -71,7 +71,8 @@ class Plan:
                     "use one for each original"
                 )
             in_class = issubclass(type(item.owner), type)
-            owners.append(OwnerSite(item.owner, item.name, substitute(raw, item.proxy, in_class)))
+            new = substitute(raw, item.proxy, in_class)
+            owners.append(OwnerSite(item.owner, item.name, raw, new))
         self.owners = tuple(owners)
         self.originals = tuple(originals)
         # Only the slot of a class is replaced, for its instances and subclasses refer to it; and

@@ -108,6 +108,8 @@ class Search:
                 roots.extend(_parts(proxy.func))
         self._protected = dict(self._own)
         self._protected.update((id(part), part) for part in (undo, *undo))
+        for named, _ in plan.at_once:
+            self._protected.update((id(part), part) for part in (named.old, named.kept))
         for part in self._belonging(roots, self._own, exclude):
             self._protected[id(part)] = part
 

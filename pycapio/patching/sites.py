@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from operator import is_
+from operator import itemgetter
 from types import ModuleType
 
 from pycapio.patching.objects import (
@@ -62,8 +62,8 @@ class OwnerSite(Site):
 
     __slots__ = ("_globals", "owner")
 
-    def __init__(self, owner: Any, name: str, new: Any) -> None:
-        super().__init__(nothing, name, None, new)
+    def __init__(self, owner: Any, name: str, old: Any, new: Any) -> None:
+        super().__init__(nothing, name, old, new)
         self.owner = owner
         # Reading modules directly halves the time of entering.
         self._globals = module_dict(owner) if issubclass(type(owner), ModuleType) else None
@@ -89,25 +89,45 @@ class OwnerSite(Site):
 
 class GlobalsSite(Site):
     """The attributes of one module that Replacements name, at once. A module runs no code when they
-    are set, so nothing can fail half-way but by an interrupt, which restore() bears."""
+    are set, so nothing can fail half-way but by an interrupt, which restore() bears.
 
-    __slots__ = ("_keys", "_missing", "_name")
+    The value is a tuple. Functions are equal only to themselves, so tuples of them are compared,
+    and the dicts that stand for the two usual ones are merged, without a step of Python for each.
+    """
+
+    __slots__ = ("_get", "_keys", "_name", "_originals", "_proxies")
 
     def __init__(self, owners: list[OwnerSite]) -> None:
-        super().__init__(nothing, None, None, [owner.new for owner in owners])
-        self._keys = [owner.key for owner in owners]
-        self._missing = [MISSING] * len(owners)
+        old, new = (tuple(getattr(owner, name) for owner in owners) for name in ("old", "new"))
+        super().__init__(nothing, None, old, new)
+        self._keys = tuple(owner.key for owner in owners)
+        # For a single key it would return no tuple.
+        self._get = itemgetter(*self._keys, self._keys[0])
+        self._originals = dict(zip(self._keys, old))  # noqa: B905 - they are of one length
+        self._proxies = dict(zip(self._keys, new))  # noqa: B905
         self._name = label(owners[0].owner)
 
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The originals, which no search may take for a captured reference."""
+        return self._originals
+
     def read(self, holder: Any) -> Any:
-        return list(map(holder.get, self._keys, self._missing))
+        try:
+            return self._get(holder)[:-1]
+        except KeyError:
+            return tuple(holder.get(key, MISSING) for key in self._keys)
 
     def write(self, holder: Any, value: Any) -> None:
-        holder.update(zip(self._keys, value))  # noqa: B905 - they are of one length
+        if value is self.new:
+            holder.update(self._proxies)
+        elif value == self.old:
+            holder.update(self._originals)
+        else:
+            holder.update(zip(self._keys, value))  # noqa: B905
 
     def restore(self, holder: Any, before: Any) -> None:
-        intact = all(map(is_, self.read(holder), self.new))
-        if intact and not any(map(is_, before, self._missing)):
+        if MISSING not in before and self.read(holder) == self.new:
             self.write(holder, before)
             return
         for key, new, old in zip(self._keys, self.new, before):  # noqa: B905
@@ -123,15 +143,18 @@ class GlobalsSite(Site):
 
 class MembersSite(Site):
     """Membership of proxies in one of the os.supports_* sets, each where its original is a member.
-    The value is the list of those that join, or that joined."""
+    The value holds those that join, or that joined."""
 
-    __slots__ = ("_pairs",)
+    __slots__ = ("_originals", "_pairs")
 
     def __init__(self, members: list[MemberSite]) -> None:
-        super().__init__(nothing, None, None, None)
+        super().__init__(nothing, None, None, frozenset(member.new for member in members))
         self._pairs = [(member.old, member.new) for member in members]
+        self._originals = frozenset(member.old for member in members)
 
     def read(self, holder: Any) -> Any:
+        if self._originals <= holder and self.new.isdisjoint(holder):
+            return self.new
         return [new for old, new in self._pairs if old in holder and new not in holder]
 
     def write(self, holder: Any, value: Any) -> None:
@@ -189,15 +212,19 @@ class FinderSite(Site):
 
 
 class ModuleSite(Site):
-    """A global variable."""
+    """A global variable. What refers is to the module, what is read and written is its dict."""
 
     __slots__ = ()
 
+    def holder(self) -> Any:
+        module = self._refer()
+        return None if module is None else module_dict(module)
+
     def read(self, holder: Any) -> Any:
-        return module_dict(holder).get(self.key)
+        return holder.get(self.key)
 
     def write(self, holder: Any, value: Any) -> None:
-        module_dict(holder)[self.key] = value
+        holder[self.key] = value
 
 
 class ClassSite(Site):

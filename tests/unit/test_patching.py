@@ -738,7 +738,7 @@ def test_a_failure_while_restoring_stops_nothing_else(
     patcher = Patcher(user.proxies.replacements(), exclude=[_EXCLUDED])
     before = everything(user)
     patcher.acquire()
-    with Steps(lambda step, holder: holder is user.captures, error) as counter:
+    with Steps(lambda step, holder: holder is vars(user.captures), error) as counter:
         if error is ValueError:
             with pytest.raises(RuntimeError, match=r"^pycapio: could not give back ") as caught:
                 patcher.release()

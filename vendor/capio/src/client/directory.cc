@@ -132,18 +132,18 @@ Status Directory::Scan(bool final) {
   int64_t start = os().MonotonicNs();
   auto listed = session_->store().layers->List(relative_);
   if (!listed.ok()) return listed.status();
-  bool rules = rule_->declared() || session_->store().rules->any();
-  // Else all of it is delivered as it is.
-  if (!rules && final && !live_ && entries_.empty()) {
-    entries_ = listed.take();
-    listed = std::vector<DirEntry>();
-  }
-  for (DirEntry& entry : *listed) {
-    if (rules && Hidden(entry)) continue;
+  const bool rules = rule_->declared() || session_->store().rules->any();
+  std::erase_if(*listed, [&](const DirEntry& entry) {
+    if (rules && Hidden(entry)) return true;
     // What CAPIO leaves alone is shown when the listing is final: a temporary file is gone by then.
-    if (!final && session_->RuleOf(Below(relative_, entry.name))->excluded) continue;
-    if (live_ && !taken_.insert(entry.name).second) continue;
-    entries_.push_back(std::move(entry));
+    if (!final && session_->RuleOf(Below(relative_, entry.name))->excluded) return true;
+    return live_ && !taken_.insert(entry.name).second;
+  });
+  if (entries_.empty()) {
+    entries_ = listed.take();
+  } else {
+    entries_.insert(entries_.end(), std::make_move_iterator(listed->begin()),
+                    std::make_move_iterator(listed->end()));
   }
   done_ = final;
   scanned_ns_ = os().MonotonicNs();
