@@ -75,6 +75,22 @@ def test_summary_of_failures(capio: Workflow) -> None:
     assert Path(kept, "out").read_text() == "half"
 
 
+def test_many_files_with_one_fate(capio: Workflow) -> None:
+    """Told of one by one are only the first; the log has them all."""
+    capio.config([{"name": "a", "input_stream": [], "output_stream": ["out*"]}], permanent=["out*"])
+    step = capio.run(
+        "a",
+        "for i in range(12): open(f'out{i}', 'w').write('half')\nraise SystemExit(3)\n",
+        status=3,
+    )
+    kept = f"{capio.dir}/.capio/salvage/{capio.name}"
+    lines = [line for line in told(step) if "incomplete" in line]
+    names = {line.split()[1] for line in lines[:5]}
+    assert len(names) == 5 and names < {f"out{i}" for i in range(12)}
+    assert lines[5:] == [f"pycapio: warning: 7 further files incomplete are kept in {kept}"]
+    assert len(os.listdir(kept)) == 12
+
+
 def test_summary_with_files_on_disk(capio: Workflow) -> None:
     """What was published by a rename counts, too."""
     capio.config(

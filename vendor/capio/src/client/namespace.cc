@@ -135,8 +135,8 @@ Result<Layer> Locate(Session* session, const std::string& relative, const Questi
     if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
     return store.layers->Find(relative, st, question.follow);
   }
-  const FileRecord* complete = nullptr;
   for (;;) {
+    const uint64_t seals = store.segment->header().seals.load(std::memory_order_acquire);
     FileIdentity id;
     auto layer = AwaitExistence(session, relative, question.follow, st, question.patience, &id);
     if (!layer.ok() || question.purpose != Purpose::kContent || !S_ISREG(st->st_mode)) return layer;
@@ -149,14 +149,15 @@ Result<Layer> Locate(Session* session, const std::string& relative, const Questi
     if (*record == nullptr || session->Produces(*session->RuleOf(relative), *record)) return layer;
     FileState state = StateOf((*record)->status.load(std::memory_order_acquire));
     // Complete before this look at it: the look shows its final size.
-    if (state == kCommitted && *record == complete) return layer;
+    if (state == kCommitted && (*record)->sealed_at.load(std::memory_order_acquire) <= seals) {
+      return layer;
+    }
     if (state != kCommitted) {
       if (question.patience == Patience::kNone && session->Evaluate(*record, -1) != kCommitted) {
         return Status::Error(EAGAIN);
       }
       CAPIO_RETURN_IF_ERROR(session->WaitForCommit(*record));
     }
-    complete = *record;
   }
 }
 

@@ -34,6 +34,8 @@ constexpr int kPoolThreads = 2;
 static_assert(kPoolThreads <= kMovers);
 // For clients whose end the kernel cannot announce to us: other pid namespaces, kernels without
 // pidfd_open.
+// Of files with the same fate so many are told of one by one.
+constexpr uint64_t kMostAlike = 5;
 constexpr int kSweepMs = 1000;
 // How often clients that wait for write-back hear that it goes on.
 constexpr int kSignOfLifeMs = 1000;
@@ -680,10 +682,12 @@ void Server::OnPersisted() {
     bool again = again_.erase(record) > 0;
     if (!outcome.status.ok()) {
       leftovers_.unwritten.insert(outcome.task.name);
-      Note("cannot write " + std::string(store_->segment->header().capio_dir) + "/" +
-           outcome.task.to + ": " + strerror(outcome.status.code()) + "; its bytes stay in " +
-           PathInStore(outcome.task.name) +
-           ": put that right and run a step of the workflow again, or copy them from there");
+      NoteOfFile("cannot be written to CAPIO_DIR",
+                 "cannot write " + std::string(store_->segment->header().capio_dir) + "/" +
+                     outcome.task.to + ": " + strerror(outcome.status.code()) +
+                     "; its bytes stay in " + PathInStore(outcome.task.name) +
+                     ": put that right and run a step of the workflow again, or copy them from "
+                     "there");
     } else if (!outcome.superseded) {
       ++written_files_;
       leftovers_.unwritten.erase(outcome.task.name);
@@ -853,8 +857,9 @@ void Server::LastLook(const std::string& path, const struct stat& st) {
   bool keep = claims.permanent || !claims.unread_by.empty();
   // S10: what a declared consumer has not been there to read is not dropped.
   if (!claims.permanent && keep && state == kCommitted) {
-    Note("warning: " + path + " was not read by app '" + claims.unread_by +
-         "' yet: it is written to CAPIO_DIR");
+    NoteOfFile("not read by app '" + claims.unread_by + "' yet are written to CAPIO_DIR",
+               "warning: " + path + " was not read by app '" + claims.unread_by +
+                   "' yet: it is written to CAPIO_DIR");
   }
   if (!keep) return;
   if (state == kCommitted) {
@@ -866,9 +871,12 @@ void Server::LastLook(const std::string& path, const struct stat& st) {
   // Its writer is alive and will go on: then the store stays, too.
   if (AnyClient()) return;
   std::string to = SalvageDirectory(store_->workflow) + "/" + path;
-  Note(path + " is incomplete (" +
-       (state == kFailed ? "its producer failed" : "it was never committed") +
-       "): what was written of it is kept as " + store_->segment->header().capio_dir + "/" + to);
+  NoteOfFile("incomplete are kept in " + std::string(store_->segment->header().capio_dir) + "/" +
+                 SalvageDirectory(store_->workflow),
+             path + " is incomplete (" +
+                 (state == kFailed ? "its producer failed" : "it was never committed") +
+                 "): what was written of it is kept as " + store_->segment->header().capio_dir +
+                 "/" + to);
   leftovers_.incomplete.insert(path);
   Persist(record, path, to, true);
 }
@@ -924,6 +932,7 @@ void Server::Finish() {
     }
     beacon_->Remove();
   }
+  NoteFurtherFiles();
   if (!unmade.empty()) Note(unmade);
   DeliverNotes();
   for (const std::string& line : lines) TellSummary(line);
@@ -952,6 +961,25 @@ void Server::Note(const std::string& text) {
   if (!told_.insert(text).second) return;
   Log(text);
   notes_.push_back(text);
+}
+
+void Server::NoteOfFile(const std::string& kind, const std::string& text) {
+  if (told_.count(text) != 0) return;
+  if (++notes_of_kind_[kind] <= kMostAlike) {
+    Note(text);
+  } else {
+    told_.insert(text);
+    Log(text);
+  }
+}
+
+void Server::NoteFurtherFiles() {
+  for (const auto& [kind, count] : notes_of_kind_) {
+    if (count > kMostAlike) {
+      Note("warning: " + std::to_string(count - kMostAlike) + " further files " + kind);
+    }
+  }
+  notes_of_kind_.clear();
 }
 
 void Server::Log(const std::string& text) {

@@ -101,6 +101,11 @@ class Server {
   void ShowLife();
   int NextTimeout(int wanted) const;
   void Note(const std::string& text);
+  // The same, about one of many files: only the first few of a kind are told one by one. kind goes
+  // on from "5 further files".
+  void NoteOfFile(const std::string& kind, const std::string& text);
+  // How many those were of which the user was not told.
+  void NoteFurtherFiles();
   void Log(const std::string& text);
 
   ServerOptions options_;
@@ -138,6 +143,7 @@ class Server {
   uint64_t room_seen_ = 0;          // the last request for room that has been passed on
   std::set<std::string> troubles_;  // told already
   Leftovers leftovers_;
+  std::map<std::string, uint64_t> notes_of_kind_;
 };
 
 }  // namespace capio

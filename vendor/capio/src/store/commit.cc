@@ -280,6 +280,15 @@ Writers Judge::ProbeByName(const FileRecord* record) const {
   return fd.valid() ? ProbeWriters(fd.get()) : Writers::kUnknown;
 }
 
+// Never lowered: one of two that come at once may be late, and about an earlier generation.
+void Judge::NoteSeal(FileRecord* record) {
+  uint64_t now = segment_->header().seals.fetch_add(1, std::memory_order_acq_rel) + 1;
+  uint64_t before = record->sealed_at.load(std::memory_order_relaxed);
+  while (before < now &&
+         !record->sealed_at.compare_exchange_weak(before, now, std::memory_order_acq_rel)) {
+  }
+}
+
 FileState Judge::Evaluate(FileRecord* record, int read_only, Sealed* sealed) {
   return EvaluateAt(record, read_only, 0, sealed);
 }
@@ -304,6 +313,7 @@ FileState Judge::EvaluateAt(FileRecord* record, int read_only, int depth, Sealed
       if (writers == Writers::kSome) next = kClosing;
     }
     if (state == next) return state;
+    if (next == kCommitted) NoteSeal(record);
     if (record->status.compare_exchange_strong(status, MakeStatus(GenerationOf(status), next),
                                                std::memory_order_acq_rel)) {
       if (next == kCommitted) {

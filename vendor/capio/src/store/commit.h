@@ -121,6 +121,7 @@ class Judge {
   Opinion WeighOwnerless(const FileRecord* record, int depth, Sealed* sealed);
   Writers ProbeByName(const FileRecord* record) const;
   Opinion FailureBy(uint32_t slot, Fate fate) const;
+  void NoteSeal(FileRecord* record);
   FileState EvaluateAt(FileRecord* record, int read_only, int depth, Sealed* sealed);
   void EvaluateDependentsOf(const FileRecord* record, int depth, Sealed* sealed);
   Prospect ProspectOf(const std::vector<std::string>& dependencies, int depth, Sealed* sealed);

@@ -15,7 +15,7 @@
 namespace capio {
 
 constexpr uint64_t kSegmentMagic = 0x31474553'4f495041;  // "APIOSEG1"
-constexpr uint32_t kLayoutVersion = 7;
+constexpr uint32_t kLayoutVersion = 8;
 constexpr uint32_t kMaxClients = 1024;  // slot 0 is the server's
 constexpr uint32_t kMaxApps = 256;
 // With 100,000 files a look-up meets a record and no other, mostly.
@@ -171,6 +171,9 @@ struct FileRecord {
   // says that another look is worth it; the size says what is there.
   std::atomic<uint32_t> progress;
   std::atomic<uint64_t> age;  // grows from file to file as they are made
+  // Header::seals when it was last found complete, just before its status said so. Who has looked
+  // at the file after reading a seals that is no smaller saw its final size.
+  std::atomic<uint64_t> sealed_at;
   // Of an inode that a file was moved to: the file's record, which goes by both identities; this
   // entry then holds nothing else. 0: it is the record.
   uint64_t stands_for;
@@ -265,6 +268,7 @@ struct Header {
   uint64_t config_hash;
   std::atomic<uint64_t> added_rules;   // newest AddedRules; 0: none
   std::atomic<uint32_t> fs_in_use;     // something is, or was, in the fs tree
+  std::atomic<uint64_t> seals;         // raised when a file is found complete
   std::atomic<uint32_t> links;         // a symbolic link has been made, or seen, in CAPIO_DIR
   std::atomic<uint64_t> memory_limit;  // CAPIO_MEMORY_LIMIT in bytes; 0: none
   std::atomic<uint64_t> tree_bytes;    // what the memory tree takes, about: counted, then estimated
