@@ -6,7 +6,6 @@ or for the end of a pipe; every wait has a deadline.
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
@@ -410,9 +409,10 @@ class Workflow:
         for pid, command in processes_naming(self.name).items():
             wrong.append(f"process {pid} is left: {command}")
         wrong += [f"left in the store: {path}" for path in left_in_store(self.store)]
-        # glob.glob, unlike pathlib's, minds no directory that another test removes meanwhile.
-        found = glob.glob(f"/dev/shm/**/*{self.name}*", recursive=True)
-        wrong += [f"left: {path}" for path in found]
+        # os.walk minds no directory that another test removes meanwhile, and follows no links.
+        for base, directories, names in os.walk("/dev/shm"):
+            found = [name for name in directories + names if self.name in name]
+            wrong += [f"left: {base}/{name}" for name in found]
         if wrong:
             pytest.fail("\n".join(wrong), pytrace=False)
 

@@ -131,7 +131,7 @@ class _Ends:
             self._name(*each) for each in zip(found, self.shown, descriptors, strict=True)
         ]
         names = [encoded(name) for name in self.names]
-        if not all(names) or any(b"\0" in name for name in names):
+        if any(b"\0" in name for name in names):
             self.sessions = []
         self.encoded = names[0], names[1]
 
@@ -139,7 +139,7 @@ class _Ends:
     def _name(found: Any, path: Any, dir_fd: Any) -> Any:
         if found is not None:
             return found[1]
-        if dir_fd is None or path[:1] in ("/", b"/"):
+        if dir_fd is None or path[:1] in ("/", b"/", "", b""):
             return path
         # Beside a path of CAPIO's one that a descriptor outside leads to.
         directory = places.kernel_name(dir_fd)

@@ -4,8 +4,12 @@ names mean in the store, in the real directory, and with links from one to the o
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
 import os
 import pathlib
+import shutil
 import stat
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from twins import Twin, elsewhere, observed
+from twins import Twin, differences, elsewhere, observed, tree
 
 
 def files(root: str) -> None:
@@ -50,12 +54,14 @@ def links(root: str) -> None:
         os.symlink(target, f"{root}/in/{name}")
 
 
+LONG = "n" * 256
 NAMES = [
     "file", "file/", "dir", "dir/", "dir/inner", "absent", "absent/x", "to-file", "to-file/", "to-file/x",
     "to-link", "to-dir", "to-dir/", "to-dir/inner", "to-dir/absent", "to-dir/../file", "to-dir/sub/..",
     "to-dir/sub/../inner", "to-inner", "absolute", "absolute-dir/inner", "absolute-dir", "self", "self/self/to-file",
     "up/inner", "up/../file", "dangling", "dangling/", "dangling/x", "dangling/..", "dangling-below", "loop", "loop/",
     "loop/x", "out", "out/thing", "out/new", "out/..", "out/there", "out-thing", "through-file", "dir/../to-dir/sub",
+    "file/.", "file/..", "absent/..", "to-file/.", LONG, LONG + "/x", "dir/" + LONG, "dir/" + "sub/../" * 600 + "inner",
 ]  # fmt: skip
 FEW = ["file", "dir", "absent", "to-file", "to-dir", "to-dir/inner", "dangling", "loop", "out/new", "empty"]  # fmt: skip
 
@@ -260,5 +266,56 @@ def test_two_names(twin: Twin, call: str, source: str) -> None:
             twin.same_mixed(lambda root: operation(root, target), [files, links])  # noqa: B023
         except AssertionError as error:
             wrong.append(f"{target!r}: {str(error)[:600]}")
+    if wrong:
+        pytest.fail("\n".join([f"{len(wrong)}:", *wrong[:20]]), pytrace=False)
+
+
+ODD_NAMES = [
+    "file", "file/", "file/.", "file/..", "file/x", "dir", "dir/", "dir/.", "dir/..", "dir/sub", "dir/sub/..",
+    "dir/sub/x/", "dir/inner", "empty", "empty/", "absent", "absent/", "absent/.", "absent/..", "absent/x", LONG,
+    LONG + "/x", LONG + "/.", "dir/" + LONG, "to-file", "to-file/", "to-file/.", "to-file/x", "to-dir", "to-dir/",
+    "to-dir/.", "to-dir/..", "to-dir/sub", "dangling", "dangling/", "dangling/.", "loop", "loop/", "loop/.", "loop/x",
+    "self", "self/", "", "dir/" + "sub/../" * 600 + "inner",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("real", [(False, False), (True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("call", ["rename", "link"])
+def test_two_odd_names(twin: Twin, call: str, real: tuple[bool, bool]) -> None:
+    """Of several things that are wrong the same one is told. Relative to the current directory."""
+    plain = inside = ""
+
+    def in_directory(first: str, second: str, root: str) -> Any:
+        os.chdir(root + "/in")
+        try:
+            return getattr(os, call)(first, second)
+        finally:
+            os.chdir("/")
+
+    wrong = []
+    for first, second in itertools.product(ODD_NAMES, ODD_NAMES):
+        if not plain:
+            plain, _, inside = twin.roots()
+            with twin.context:
+                os.rmdir(inside)
+            if any(real):
+                os.mkdir(inside)
+            for part, on_disk in zip((files, links), real, strict=True):
+                part(plain)
+                with contextlib.nullcontext() if on_disk else twin.context:
+                    part(inside)
+        operation = partial(in_directory, first, second)
+        expected = observed(operation, plain)
+        with twin.context:
+            found = observed(operation, inside)
+        said = list(differences(expected, found))
+        if "returned" in (expected[0], found[0]):  # the next ones get new trees
+            with twin.context:
+                said += differences(tree(plain), tree(inside))
+                shutil.rmtree(inside)
+            plain = ""
+        if said and found[0] == "raised" and found[1]["errno"] == errno.EXDEV:
+            continue  # a directory on disk and in the store: docs/limits.md
+        wrong += [f"{call}({first[:20]!r}, {second[:20]!r}): {text[:200]}" for text in said]
     if wrong:
         pytest.fail("\n".join([f"{len(wrong)}:", *wrong[:20]]), pytrace=False)

@@ -62,7 +62,8 @@ def _shown_error(error: BaseException, root: str) -> dict[str, Any]:
     names = ("errno", "strerror", "filename", "filename2", "characters_written")
     return {
         "type": type(error),
-        "text": _shown(str(error), root),
+        # Where exactly the stack ended is no matter.
+        "text": None if isinstance(error, RecursionError) else _shown(str(error), root),
         **{name: _shown(getattr(error, name, None), root) for name in names},
     }
 

@@ -90,6 +90,32 @@ SEQUENCES: dict[str, tuple[list[Any], list[tuple[str, dict[str, Any]]]]] = {
             ("pathlib_unlink", {"path": "f/x", "missing_ok": True}),
         ],
     ),
+    "a file of the store replaces a link": (
+        [("file", "d/f", FILE), ("link", "l", "d"), ("link", "loop", "loop")],
+        [
+            ("write_by_temporary", {"path": "l", "data": "new"}),
+            ("write_by_temporary", {"path": "loop", "data": "new"}),
+            ("stat", {"path": "l/f", "follow": True}),
+            ("unlink", {"path": "l/f"}),
+            ("stat", {"path": "loop/f", "follow": True}),
+            ("listdir", {"path": "loop/f"}),
+        ],
+    ),
+    "a directory is moved to where it is": (
+        [("file", "d/on disk", FILE)],
+        [
+            ("pathlib_write", {"path": "d/in the store", "data": "text"}),
+            ("rename", {"path": "d", "other": "d"}),
+        ],
+    ),
+    "the whole tree is walked by descriptors": (
+        [("file", "d/f", FILE)],
+        [
+            ("mkdir", {"path": "made", "mode": 0o755}),
+            ("walk_by_descriptor", {"path": ""}),
+            ("walk_by_descriptor", {"path": "."}),
+        ],
+    ),
     "a directory is not opened to be created": (
         [("directory", "real", 0o755)],
         [
@@ -106,7 +132,7 @@ def test_sequence(trees: Trees, name: str) -> None:
     entries, actions = SEQUENCES[name]
     trees.begin(entries)
     for action, arguments in actions:
-        paths = {key: (arguments[key], "str") for key in ("path", "other") if key in arguments}
+        paths = {key: (arguments[key], "absolute") for key in ("path", "other") if key in arguments}
         trees.do(action, {**arguments, **paths})
         trees.do("tree", {})
     trees.end()

@@ -117,6 +117,18 @@ def populate(root: str, entries: list[tuple[str, str, Any]]) -> None:
             os.chmod(where, mode)
 
 
+def _replaced(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(old, new)
+    if isinstance(value, bytes):
+        return value.replace(os.fsencode(old), os.fsencode(new))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replaced(part, old, new) for part in value)
+    if isinstance(value, dict):
+        return {key: _replaced(part, old, new) for key, part in value.items()}
+    return value
+
+
 class Actor:
     """Performs actions on one tree. The root is current; paths are relative to it, or below it."""
 
@@ -143,6 +155,8 @@ class Actor:
         """
         values = {name: self._meant(name, value) for name, value in arguments.items()}
         outcome = observed(lambda _: getattr(self, action)(**values), self.root)
+        # Where a link out of the tree has led to.
+        outcome = _replaced(outcome, os.path.dirname(self.root), "<above>")
         kind = "descriptor" if "descriptor" in action or action in ("pread", "pwrite") else "file"
         key = (arguments.get("slot", -1), kind)
         if key in self._as_input:
@@ -445,6 +459,8 @@ class Actor:
         )
 
     def glob(self, pattern: str) -> Any:
+        if "**" in pattern:
+            _refuse_mazes(".")
         return sorted(glob.glob(pattern, recursive=True))
 
     # ---- pathlib ----
@@ -556,8 +572,20 @@ def _refuse_links(path: Path) -> None:
                 raise Skipped
 
 
-def _read_at(fd: int | None, name: str, _new: str) -> bytes:
+def _refuse_mazes(path: Path) -> None:
+    """Several links to directories above give more paths than can be walked."""
+    links = 0
+    for base, directories, _ in os.walk(os.fsdecode(path)):
+        links += sum(os.path.islink(os.path.join(base, name)) for name in directories)
+    if links > 1:
+        raise Skipped
+
+
+def _read_at(fd: int | None, name: str, _new: str) -> bytes | None:
     opened = os.open(name, os.O_RDONLY, dir_fd=fd)
+    if stat.S_ISDIR(os.fstat(opened).st_mode):
+        os.close(opened)
+        return None
     with open(opened, "rb") as file:
         return file.read()
 

@@ -16,6 +16,7 @@
 #include "client/namespace.h"
 #include "client/place.h"
 #include "client/session.h"
+#include "client/two_names.h"
 #include "os/paths.h"
 #include "rules/load.h"
 #include "rules/report.h"
@@ -154,18 +155,6 @@ Status CheckNewFile(Session* session, std::string_view path, const std::string& 
   return Status::Error(there ? EEXIST : ENOENT);
 }
 
-// The parents of both names are looked at before the names themselves.
-Status CheckParents(Session* session, const NameEnd (&ends)[2]) {
-  for (const NameEnd& end : ends) {
-    if (!end.managed) continue;
-    struct stat st = {};
-    auto layer = session->store().layers->Find(std::string(ParentOf(end.relative)), &st, true);
-    if (!layer.ok()) return layer.status();
-    if (!S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
-  }
-  return Status::Ok();
-}
-
 Result<Question> QuestionOf(uint32_t purpose) {
   uint32_t kind = purpose & 255u;
   if (kind > CAPIO_FOR_ENTRY) return Status::Error(EINVAL);
@@ -219,45 +208,6 @@ Status WhyNotCreate(Session* session, std::string_view path, const std::string& 
   auto parent = session->store().layers->Find(std::string(ParentOf(relative)), &st, true);
   if (!parent.ok()) return parent.status();
   return Status::Error(exclusive && EndingOf(path) == Ending::kDot ? EEXIST : EISDIR);
-}
-
-// lstat(2) of one of two names.
-Status StatEnd(Session* session, const NameEnd& end, struct stat* st) {
-  if (end.managed) return session->store().layers->Find(end.relative, st, false).status();
-  return FromErrno(os().FstatAt(AT_FDCWD, end.path.c_str(), st, AT_SYMLINK_NOFOLLOW));
-}
-
-// The two names of a rename or a hard link; follow is about the first one. *literal: both may be
-// used as given if neither is CAPIO's.
-Status LocateBoth(Session* session, const std::string_view (&paths)[2], bool follow,
-                  NameEnd (&ends)[2], bool* literal) {
-  for (int i = 0; i < 2; ++i) {
-    ends[i].path = paths[i];
-    bool whole = EndingOf(paths[i]) != Ending::kName;
-    const bool through = whole || (follow && i == 0);
-    auto place = PlaceOf(session, paths[i], through);
-    struct stat st = {};
-    if (place.ok() && place->inside && through &&
-        session->store().layers->Find(place->path, &st, true).code() == kLinkAhead) {
-      place = PlaceOf(session, paths[i], through);
-    }
-    if (!place.ok() && place.code() != CAPIO_UNMANAGED) {
-      // What is wrong with the first name is told first.
-      if (i == 1) CAPIO_RETURN_IF_ERROR(CheckParents(session, ends));
-      return place.status();
-    }
-    if (!place.ok()) continue;
-    if (place->inside && !session->RuleOf(place->path)->excluded) {
-      ends[i].managed = true;
-      ends[i].relative = std::move(place->path);
-      continue;
-    }
-    if (place->inside && i == 1) session->store().layers->MakeRealParents(place->path);
-    if (place->literal) continue;
-    *literal = false;
-    ends[i].path = place->inside ? InRealDirectory(*session, place->path) : std::move(place->path);
-  }
-  return Status::Ok();
 }
 
 // Sessions that live until the process ends. The handler runs after Python has finalised, so files
@@ -467,7 +417,7 @@ int capio_resolve(capio_session* session, const char* path, size_t len, uint32_t
         [&](const std::string& relative) {
           auto found = capio::Resolve(session->impl.get(), relative, *question);
           // The kernel judges the ending; CAPIO_DIR itself is a directory.
-          if (found.ok() && !relative.empty() && directory) *found += '/';
+          if (found.ok() && !relative.empty()) found = capio::WithEnding(found.take(), {path, len});
           return found;
         },
         [](const std::string& elsewhere) -> capio::Result<std::string> { return elsewhere; });
@@ -604,72 +554,15 @@ int capio_notice_change(capio_session* session, const char* path, size_t len) {
 
 int capio_rename(capio_session* session, const char* from, size_t from_len, const char* to,
                  size_t to_len) {
-  return GuardInt([&]() -> Status {
-    capio::Session* impl = session->impl.get();
-    const std::string_view paths[2] = {{from, from_len}, {to, to_len}};
-    capio::NameEnd ends[2];
-    bool literal = true;
-    CAPIO_RETURN_IF_ERROR(capio::LocateBoth(impl, paths, false, ends, &literal));
-    if (!ends[0].managed && !ends[1].managed) {
-      if (literal) return Status::Error(CAPIO_UNMANAGED);
-      return capio::FromErrno(
-          capio::os().RenameAt(AT_FDCWD, ends[0].path.c_str(), AT_FDCWD, ends[1].path.c_str()));
-    }
-    auto rename = [&]() -> Status {
-      // Only a directory may be named, or be given a name, with an ending.
-      for (int i = 0; i < 2; ++i) {
-        capio::Ending ending = capio::EndingOf(paths[i]);
-        if (ending == capio::Ending::kName) continue;
-        struct stat st = {};
-        CAPIO_RETURN_IF_ERROR(capio::StatEnd(impl, ends[0], &st));
-        if (!S_ISDIR(st.st_mode) || capio::EndsInLink(impl, paths[i])) {
-          return Status::Error(ENOTDIR);
-        }
-        if (ending == capio::Ending::kDot) return Status::Error(EBUSY);
-      }
-      return capio::RenamePath(impl, ends[0], ends[1]);
-    };
-    Status renamed = rename();
-    if (!renamed.ok()) CAPIO_RETURN_IF_ERROR(capio::CheckParents(impl, ends));
-    return renamed;
-  });
+  return GuardInt(
+      [&] { return capio::RenameNames(session->impl.get(), {from, from_len}, {to, to_len}); });
 }
 
 int capio_link(capio_session* session, const char* from, size_t from_len, const char* to,
                size_t to_len, uint32_t flags) {
-  return GuardInt([&]() -> Status {
-    const std::string_view paths[2] = {{from, from_len}, {to, to_len}};
+  return GuardInt([&] {
     const bool follow = (flags & CAPIO_RESOLVE_NOFOLLOW) == 0;
-    capio::NameEnd ends[2];
-    bool literal = true;
-    struct stat st = {};
-    Status located = capio::LocateBoth(session->impl.get(), paths, follow, ends, &literal);
-    if (!located.ok()) {
-      // The file itself comes before the way to its new name.
-      const bool second = !ends[1].path.empty();
-      if (second) CAPIO_RETURN_IF_ERROR(capio::StatEnd(session->impl.get(), ends[0], &st));
-      return located;
-    }
-    if (!ends[0].managed && !ends[1].managed) {
-      if (literal) return Status::Error(CAPIO_UNMANAGED);
-      return capio::FromErrno(
-          capio::os().LinkAt(AT_FDCWD, ends[0].path.c_str(), AT_FDCWD, ends[1].path.c_str(), 0));
-    }
-    bool named = capio::EndingOf(paths[0]) == capio::Ending::kName;
-    if (!named || capio::EndingOf(paths[1]) != capio::Ending::kName) {
-      CAPIO_RETURN_IF_ERROR(capio::StatEnd(session->impl.get(), ends[0], &st));
-      if (!named && !S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
-    }
-    if (ends[1].managed) {
-      CAPIO_RETURN_IF_ERROR(capio::CheckNewFile(session->impl.get(), paths[1], ends[1].relative));
-    }
-    Status linked = capio::LinkPath(session->impl.get(), ends[0], ends[1]);
-    if (linked.code() == EPERM) {
-      // What may not be linked is looked at last.
-      CAPIO_RETURN_IF_ERROR(capio::CheckParents(session->impl.get(), ends));
-      if (capio::StatEnd(session->impl.get(), ends[1], &st).ok()) return Status::Error(EEXIST);
-    }
-    return linked;
+    return capio::LinkNames(session->impl.get(), {from, from_len}, {to, to_len}, follow);
   });
 }
 

@@ -105,6 +105,12 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
                                  const std::string& relative, int flags, mode_t mode,
                                  Patience patience, std::unique_ptr<File>* out) {
   Store& store = session->store();
+  // CAPIO_DIR itself is what stat(2) finds it to be.
+  if (relative.empty() && (flags & O_TMPFILE) != O_TMPFILE) {
+    int real = os().OpenAt(store.real.get(), ".", flags, mode);
+    if (real < 0) return Status::Error(-real);
+    return real;
+  }
   for (;;) {
     // The common case first: it is in the store. O_TMPFILE is the one that uses the mode.
     Layer where = Layer::kTree;

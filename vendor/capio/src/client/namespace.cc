@@ -32,14 +32,6 @@ Result<FileRecord*> FindRecord(Session* session, const std::string& relative, La
   return store.records->Find(id);
 }
 
-// A consumer's change of a declared output waits until it is there.
-Status AwaitIfDeclared(Session* session, const std::string& relative) {
-  auto rule = session->RuleOf(relative);
-  if (!rule->declared() || session->DeclaredProducer(*rule)) return Status::Ok();
-  struct stat st = {};
-  return AwaitExistence(session, relative, false, &st).status();
-}
-
 // Waits until the server has moved the file of this name, if it is about that: any file, with a
 // directory.
 void AwaitMoves(Store& store, const std::string& name, bool directory) {
@@ -122,6 +114,13 @@ Status CopyAcross(int from_dir, const std::string& from, int to_dir, const std::
 }
 
 }  // namespace
+
+Status AwaitIfDeclared(Session* session, const std::string& relative) {
+  auto rule = session->RuleOf(relative);
+  if (!rule->declared() || session->DeclaredProducer(*rule)) return Status::Ok();
+  struct stat st = {};
+  return AwaitExistence(session, relative, false, &st).status();
+}
 
 Result<Layer> Locate(Session* session, const std::string& relative, const Question& question,
                      struct stat* st) {
@@ -281,7 +280,6 @@ Status LinkPath(Session* session, const NameEnd& from, const NameEnd& to) {
     if (to.managed) session->NoticePath(to.relative);
     return Status::Ok();
   }
-  CAPIO_RETURN_IF_ERROR(AwaitIfDeclared(session, from.relative));
   Naming naming_from(session, from.relative, false);
   Naming naming_to(session, to.relative, false);
   CAPIO_RETURN_IF_ERROR(store.layers->Link(from.relative, to.relative));
@@ -304,7 +302,6 @@ Status LinkPath(Session* session, const NameEnd& from, const NameEnd& to) {
 Status RenamePath(Session* session, const NameEnd& from, const NameEnd& to) {
   CAPIO_RETURN_IF_ERROR(session->Ensure());
   Store& store = session->store();
-  if (from.managed) CAPIO_RETURN_IF_ERROR(AwaitIfDeclared(session, from.relative));
   if (from.managed && to.managed) {
     struct stat st = {};
     auto layer = store.layers->Find(from.relative, &st, false);

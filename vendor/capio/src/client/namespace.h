@@ -35,6 +35,8 @@ Result<Layer> Locate(Session* session, const std::string& relative, const Questi
 // The backing path of a managed one.
 Result<std::string> Resolve(Session* session, const std::string& relative,
                             const Question& question);
+// A consumer that changes a declared output waits until it is there.
+Status AwaitIfDeclared(Session* session, const std::string& relative);
 Status MakeDirectory(Session* session, const std::string& relative, mode_t mode);
 Status RemoveDirectory(Session* session, const std::string& relative);
 Status RemoveFile(Session* session, const std::string& relative);

@@ -66,6 +66,8 @@ Result<std::string> FromKernelName(Session* session, std::string_view name) {
 }
 
 Result<Place> PlaceOf(Session* session, std::string_view path, bool follow) {
+  // As the kernel counts, which is never shown the whole of it.
+  if (path.size() >= PATH_MAX) return Status::Error(ENAMETOOLONG);
   Place place;
   const Layers& layers = *session->store().layers;
   // What most programs use needs no copy.

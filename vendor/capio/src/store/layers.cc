@@ -175,9 +175,12 @@ Result<Layer> Layers::Find(const std::string& path, struct stat* st, bool follow
   if (id == nullptr) id = &unused;
   int error = identities_.Stat(tree_, At(path), AT_SYMLINK_NOFOLLOW, st, id);
   if (error == 0) return found(Layer::kTree);
+  // A file of the store is above the path, whatever it hides below.
+  if (error == -ENOTDIR) return Status::Error(ENOTDIR);
   if (int fs = fs_->dir(); fs >= 0) {
     int middle = os().FstatAt(fs, At(path), st, AT_SYMLINK_NOFOLLOW);
     if (middle == 0) return found(Layer::kFs);
+    if (middle == -ENOTDIR) return Status::Error(ENOTDIR);
     if (error == -ENOENT) error = middle;
   }
   int below = -ENOENT;
@@ -479,8 +482,11 @@ Status Layers::Unlink(const std::string& path) {
   }
   int top = os().UnlinkAt(tree_, At(path), 0);
   if ((top == -ENOENT || top == -ENOTDIR) && removed) return Status::Ok();
-  // Something on the way that is no directory may be in any layer.
-  if (top == -ENOENT && below == -ENOTDIR) top = below;
+  if (top == -ENOENT) {
+    // What is in the way may be in any layer.
+    auto missing = Find(path, &st, false);
+    if (!missing.ok()) return missing.status();
+  }
   return top < 0 ? Status::Error(-top) : Status::Ok();
 }
 
@@ -506,13 +512,13 @@ Status Layers::Rename(const std::string& from, const std::string& to) {
   bool in_real = InReal(from, &st);
   if (in_real && !in_tree && !in_fs) top = st;
   if (!in_tree && !in_fs && !in_real) return Status::Error(ENOENT);
+  if (from == to) return Status::Ok();
   bool directory = S_ISDIR(top.st_mode);
   if (in_real && (in_tree || in_fs) && directory) {
     return Status::Error(EXDEV,
                          "the directory exists both in the store and in CAPIO_DIR: rename its "
                          "files one by one");
   }
-  if (from == to) return Status::Ok();
   if (to.starts_with(from + "/")) return Status::Error(EINVAL);
   if (from.starts_with(to + "/")) return Status::Error(ENOTEMPTY);
   // The kernel itself looks only in the layer of its rename.
@@ -551,8 +557,14 @@ Status Layers::Rename(const std::string& from, const std::string& to) {
   }
   if (in_tree) {
     CAPIO_RETURN_IF_ERROR(MakeParents(to));
-    int error = os().RenameAt(tree_, from.c_str(), tree_, to.c_str());
-    return error < 0 ? Status::Error(-error) : Status::Ok();
+    if (int error = os().RenameAt(tree_, from.c_str(), tree_, to.c_str()); error < 0) {
+      return Status::Error(-error);
+    }
+  }
+  if (in_tree || in_fs) {
+    // Hidden now; but a path through it would be followed.
+    if (InReal(to, &st) && S_ISLNK(st.st_mode)) (void)os().UnlinkAt(real_, to.c_str(), 0);
+    return Status::Ok();
   }
   // It has the new name now; one of that name above it would hide it.
   for (Layer above : {Layer::kFs, Layer::kTree}) {
