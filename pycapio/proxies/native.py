@@ -12,20 +12,85 @@ import warnings
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-# By module: the entry points, as (owner in the module or "", name, which argument is the path), and
-# the way out.
-_ENTRY_POINTS: Final[dict[str, tuple[tuple[tuple[str, str, int], ...], str]]] = {
-    "h5py": ((("File", "__init__", 1),), "pass an open file: h5py.File(open(path, 'rb'), 'r')"),
+
+class _EntryPoint(NamedTuple):
+    name: str  # in the module, or "Class.method"
+    at: int  # which argument is the path; the first one of a method is its object
+    keyword: str  # and its name
+
+
+_POLARS_READERS: Final = (
+    "read_csv",
+    "read_ipc",
+    "read_ndjson",
+    "read_parquet",
+    "scan_csv",
+    "scan_ipc",
+    "scan_ndjson",
+    "scan_parquet",
+)
+_POLARS_WRITERS: Final = ("write_csv", "write_ipc", "write_ndjson", "write_parquet")
+
+# By module: the entry points, and the way out.
+_ENTRY_POINTS: Final[dict[str, tuple[tuple[_EntryPoint, ...], str]]] = {
+    "h5py": (
+        (_EntryPoint("File.__init__", 1, "name"),),
+        "pass an open file: h5py.File(open(path, 'rb'), 'r')",
+    ),
+    "netCDF4": (
+        (_EntryPoint("Dataset", 0, "filename"),),
+        "pass its bytes: netCDF4.Dataset('name', memory=open(path, 'rb').read())",
+    ),
+    "polars": (
+        (
+            *(_EntryPoint(name, 0, "source") for name in _POLARS_READERS),
+            *(_EntryPoint(f"DataFrame.{name}", 1, "file") for name in _POLARS_WRITERS),
+        ),
+        "pass an open file: polars.read_parquet(open(path, 'rb'))",
+    ),
+    "pyarrow": (
+        (_EntryPoint("memory_map", 0, "path"), _EntryPoint("OSFile", 0, "path")),
+        "pass an open file, as in pandas.read_parquet(open(path, 'rb'))",
+    ),
+    "pyarrow.csv": (
+        (
+            _EntryPoint("read_csv", 0, "input_file"),
+            _EntryPoint("open_csv", 0, "input_file"),
+            _EntryPoint("write_csv", 1, "output_file"),
+        ),
+        "pass an open file: pyarrow.csv.read_csv(open(path, 'rb'))",
+    ),
+    "pyarrow.dataset": (
+        (_EntryPoint("dataset", 0, "source"), _EntryPoint("write_dataset", 1, "base_dir")),
+        "read its files with pyarrow.parquet.read_table(open(path, 'rb'))",
+    ),
+    "pyarrow.feather": (
+        (
+            _EntryPoint("read_table", 0, "source"),
+            _EntryPoint("read_feather", 0, "source"),
+            _EntryPoint("write_feather", 1, "dest"),
+        ),
+        "pass an open file: pyarrow.feather.read_table(open(path, 'rb'))",
+    ),
     "pyarrow.parquet": (
-        (("", "read_table", 0), ("", "write_table", 1), ("ParquetFile", "__init__", 1)),
+        (
+            _EntryPoint("read_table", 0, "source"),
+            _EntryPoint("write_table", 1, "where"),
+            _EntryPoint("ParquetFile.__init__", 1, "source"),
+            _EntryPoint("ParquetWriter.__init__", 1, "where"),
+        ),
         "pass an open file: pyarrow.parquet.read_table(open(path, 'rb'))",
     ),
-    "sqlite3": ((("", "connect", 0),), "put the data base outside CAPIO_DIR, or exclude it"),
+    "sqlite3": (
+        (_EntryPoint("connect", 0, "database"),),
+        "put the data base outside CAPIO_DIR, or exclude it",
+    ),
 }
 
 _Test = Callable[[str], bool]
+_told: Final[set[str]] = set()
 
 
 def watch(spec: ModuleSpec, is_managed: _Test) -> ModuleSpec:
@@ -48,36 +113,84 @@ def is_watched(fullname: str) -> bool:
 
 def _wrap(module: ModuleType, is_managed: _Test) -> None:
     points, way_out = _ENTRY_POINTS[module.__name__]
-    told: list[str] = []
-    for owner_name, name, at in points:
+    library = module.__name__.partition(".")[0]
+
+    def look(point: _EntryPoint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Two frames below the caller of the library."""
+        path = args[point.at] if len(args) > point.at else kwargs.get(point.keyword)
+        if library in _told or not isinstance(path, (str, bytes, os.PathLike)):
+            return
+        text = os.fsdecode(path)
+        if text[:1] != ":" and is_managed(text):  # ":memory:"
+            _told.add(library)
+            warnings.warn(
+                f"pycapio: {module.__name__} opens {text!r} in native code, where it is neither "
+                f"waited for nor streamed; {way_out} (docs/limits.md)",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    for point in points:
+        owner_name, _, name = point.name.rpartition(".")
         owner: Any = getattr(module, owner_name, None) if owner_name else module
         original = getattr(owner, name, None)
         if original is None or hasattr(original, "_pycapio_watched"):
             continue
-        replacement = _watched(original, at, module.__name__, way_out, is_managed, told)
+        watched = _watched_class if isinstance(original, type) else _watched
         try:
-            setattr(owner, name, replacement)
+            setattr(owner, name, watched(original, functools.partial(look, point)))
         except TypeError:  # a class written in C, of another version of the library
             continue
 
 
-def _watched(
-    original: Any, at: int, module: str, way_out: str, is_managed: _Test, told: list[str]
-) -> Any:
+_Look = Callable[[tuple[Any, ...], dict[str, Any]], None]
+
+
+def _watched(original: Any, look: _Look) -> Any:
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
-        path = args[at] if len(args) > at else None
-        if not told and isinstance(path, (str, bytes, os.PathLike)):
-            text = os.fsdecode(path)
-            if text[:1] != ":" and is_managed(text):  # ":memory:"
-                told.append(text)
-                warnings.warn(
-                    f"pycapio: {module} opens {text!r} in native code, where it is neither waited "
-                    f"for nor streamed; {way_out} (docs/limits.md)",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+        look(args, kwargs)
         return original(*args, **kwargs)
 
     call._pycapio_watched = True  # type: ignore[attr-defined]
     return call
+
+
+def _watched_class(original: Any, look: _Look) -> Any:
+    """Stands for a class whose methods cannot be replaced: makes objects of that, which are its
+    own instances, and may be derived from."""
+
+    class Kind(type(original)):  # type: ignore[misc]
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            look(args, kwargs)
+            return (
+                original(*args, **kwargs)
+                if cls is replacement
+                else super().__call__(*args, **kwargs)
+            )
+
+        def __instancecheck__(cls, instance: Any) -> bool:
+            return (
+                isinstance(instance, original)
+                if cls is replacement
+                else super().__instancecheck__(instance)
+            )
+
+        def __subclasscheck__(cls, subclass: type) -> bool:
+            return (
+                issubclass(subclass, original)
+                if cls is replacement
+                else super().__subclasscheck__(subclass)
+            )
+
+    replacement = Kind(
+        original.__name__,
+        (original,),
+        {
+            "__module__": original.__module__,
+            "__qualname__": original.__qualname__,
+            "__doc__": original.__doc__,
+            "_pycapio_watched": True,
+        },
+    )
+    return replacement

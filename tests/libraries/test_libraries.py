@@ -7,6 +7,7 @@ so that it is the close that hands each file over.
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from typing import Any, NamedTuple
 
@@ -136,6 +137,15 @@ CASES = {
         "print(zarr.open_array(zarr.storage.ZipStore('f.zip', mode='r'), mode='r')[...].sum())",
         "1225",
     ),
+    # Which format it is zarr asks by looking for files of each, unless it is told: docs/limits.md.
+    "zarr_directory": Case(
+        "zarr numpy",
+        "a = zarr.open_array('f.zarr', mode='w', shape=(50,), chunks=(10,), dtype='i8')\n"
+        "a[:] = numpy.arange(50)\nopen('f.done', 'w').close()",
+        "open('f.done').close()\nprint(zarr.open_array('f.zarr', mode='r', zarr_format=3)[...].sum())",
+        "1225",
+        files="f.done f.zarr/*",
+    ),
     "pillow": Case(
         "PIL",
         "import PIL.Image\nPIL.Image.new('RGB', (30, 20), 'red').save('f.png')",
@@ -163,6 +173,22 @@ CASES = {
         "print(joblib.load('f.joblib')['a'].sum(), len(joblib.load('f.joblib.gz')))\n"
         "print(joblib.load('f.joblib', mmap_mode='r')['a'].sum())",
         "499500 99\n499500",
+    ),
+    "joblib_parallel_processes": Case(
+        "joblib",
+        "def work(i):\n    with open(f'f.{i}', 'w') as out: out.write(str(i))\n"
+        "joblib.Parallel(2)(joblib.delayed(work)(i) for i in range(4))",
+        "def work(i): return int(open(f'f.{i}').read())\n"
+        "print(joblib.Parallel(2)(joblib.delayed(work)(i) for i in range(4)))",
+        "[0, 1, 2, 3]",
+    ),
+    "joblib_parallel_threads": Case(
+        "joblib",
+        "def work(i):\n    with open(f'f.{i}', 'w') as out: out.write(str(i))\n"
+        "joblib.Parallel(2, prefer='threads')(joblib.delayed(work)(i) for i in range(4))",
+        "def work(i): return int(open(f'f.{i}').read())\n"
+        "print(joblib.Parallel(2, prefer='threads')(joblib.delayed(work)(i) for i in range(4)))",
+        "[0, 1, 2, 3]",
     ),
     "dill": Case(
         "dill",
@@ -212,7 +238,7 @@ def test_producer_and_consumer(capio: Any, name: str, mode: str) -> None:
     for module in case.modules.split():
         pytest.importorskip(module, reason=ABSENT.format(module))
     capio.env["MPLCONFIGDIR"] = str(capio.tmp_path)
-    capio.pair([case.files], committed=case.rule, mode=mode)
+    capio.pair(case.files.split(), committed=case.rule, mode=mode)
     imports = "import " + ", ".join(case.modules.split()) + "\n"
     consumer = capio.step("consumer", imports + textwrap.dedent(case.read) + "\n")
     producer = capio.step(
@@ -233,15 +259,31 @@ def test_files_are_there_for_those_without_pycapio(capio: Any) -> None:
     assert (capio.dir / "f.npy").stat().st_size == 128 + 24
 
 
+# By module: calls that open a path in native code.
 NATIVE = {
-    "h5py": "h5py.File('f.h5', 'w')",
-    "sqlite3": "sqlite3.connect('f.db')",
-    "pyarrow.parquet": "pyarrow.parquet.write_table(pyarrow.table({'a': [1]}), 'f.parquet')",
+    "h5py": ("h5py.File('f.h5', 'w')",),
+    "netCDF4": ("netCDF4.Dataset('f.nc', 'w')", "netCDF4.Dataset(filename='f.nc')"),
+    "pandas": (
+        "pandas.DataFrame({'a': [1]}).to_parquet('f.parquet')",
+        "pandas.read_parquet('absent.parquet')",
+    ),
+    "pyarrow.csv": ("pyarrow.csv.read_csv('f.csv')", "pyarrow.csv.open_csv('f.csv')"),
+    "pyarrow.dataset": ("pyarrow.dataset.dataset(source='f.parquet')",),
+    "pyarrow.feather": ("pyarrow.feather.write_feather(pyarrow.table({'a': [1]}), 'f.feather')",),
+    "pyarrow.parquet": (
+        "pyarrow.parquet.write_table(pyarrow.table({'a': [1]}), 'f.parquet')",
+        "pyarrow.parquet.read_table('f.parquet')",
+        "pyarrow.parquet.ParquetFile('f.parquet')",
+    ),
+    "sqlite3": ("sqlite3.connect('f.db')",),
 }
 
 
-@pytest.mark.parametrize("name", NATIVE)
-def test_native_code_that_opens_by_path_is_pointed_out_once(capio: Any, name: str) -> None:
+@pytest.mark.parametrize("call", [(name, call) for name in NATIVE for call in NATIVE[name]])
+def test_native_code_that_opens_by_path_is_pointed_out_once(
+    capio: Any, call: tuple[str, str]
+) -> None:
+    name, text = call
     pytest.importorskip(name, reason=ABSENT.format(name))
     step = capio.run(
         "producer",
@@ -251,7 +293,7 @@ def test_native_code_that_opens_by_path_is_pointed_out_once(capio: Any, name: st
         for directory in (os.curdir, os.curdir, {str(capio.tmp_path)!r}):
             os.chdir(directory)
             try:
-                {NATIVE[name]}
+                {text}
             except Exception:  # the file is not there for it, which is what is warned of
                 pass
         """,
@@ -259,3 +301,170 @@ def test_native_code_that_opens_by_path_is_pointed_out_once(capio: Any, name: st
     warned = [line for line in step.stderr.splitlines() if "RuntimeWarning: pycapio:" in line]
     assert len(warned) == 1, step.stderr
     assert "native code" in warned[0] and "docs/limits.md" in warned[0]
+
+
+def test_a_class_that_is_watched_is_itself(capio: Any) -> None:
+    pytest.importorskip("netCDF4", reason=ABSENT.format("netCDF4"))
+    step = capio.run(
+        "producer",
+        """
+        import netCDF4
+
+        class Derived(netCDF4.Dataset):
+            pass
+
+        memory = netCDF4.Dataset("memory", "w", memory=1)
+        derived = Derived("memory", "w", memory=1)
+        assert isinstance(memory, netCDF4.Dataset) and isinstance(derived, netCDF4.Dataset)
+        assert type(derived) is Derived and not isinstance(memory, Derived)
+        assert issubclass(netCDF4.MFDataset, netCDF4.Dataset)
+        assert netCDF4.Dataset.__name__ == type(memory).__name__ == "Dataset"
+        """,
+    )
+    assert step.stderr.count("RuntimeWarning") <= 1
+
+
+def test_what_native_code_writes_by_path_is_waited_for(capio: Any) -> None:
+    """The consumer waits until it is there and nobody writes it."""
+    for module in ("h5py", "numpy"):
+        pytest.importorskip(module, reason=ABSENT.format(module))
+    capio.pair(["f.h5"], committed="on_close", mode="update")
+    consumer = capio.step(
+        "consumer",
+        """
+        import h5py, os
+        print(os.path.isfile("f.h5"), flush=True)
+        print(h5py.File("f.h5")["data"][...].sum())
+        """,
+    )
+    producer = capio.step(
+        "producer",
+        """
+        import h5py, numpy, sys
+        out = h5py.File("f.h5", "w")
+        out["data"] = numpy.arange(100)
+        print("open", flush=True)
+        sys.stdin.readline()
+        out.close()
+        print("closed", flush=True)
+        sys.stdin.readline()
+        """,
+    )
+    producer.expect("open")
+    producer.send()
+    producer.expect("closed")
+    consumer.expect("True", "4950")
+    consumer.finish()
+    producer.send()
+    producer.finish()
+
+
+# Piece by piece: (modules, what opens, what writes the number i, what reads one at a time).
+GROWING = {
+    "pyarrow_stream": (
+        "pyarrow",
+        "out = open('f', 'wb'); schema = pyarrow.schema([('b', pyarrow.int64())])\n"
+        "stream = pyarrow.ipc.new_stream(out, schema)",
+        "stream.write_batch(pyarrow.record_batch([[i * i]], schema))",
+        "(batch['b'][0].as_py() for batch in pyarrow.ipc.open_stream(open('f', 'rb')))",
+    ),
+    "numpy_tofile": (
+        "numpy",
+        "out = open('f', 'wb')",
+        "numpy.array([i * i]).tofile(out)",
+        "(numpy.frombuffer(source.read(8), 'i8')[0] for source in [open('f', 'rb')] * 4)",
+    ),
+    "tqdm": (
+        "tqdm",
+        "out = open('f', 'w')",
+        "print(i * i, file=out)",
+        "(int(line) for line in tqdm.tqdm(open('f')))",
+    ),
+    "dill": (
+        "dill",
+        "out = open('f', 'wb')",
+        "dill.dump(i * i, out)",
+        "(dill.load(source) for source in [open('f', 'rb')] * 4)",
+    ),
+    "aiofiles": (
+        "aiofiles",
+        "out = open('f', 'w')",
+        "print(i * i, file=out)",
+        "lines()",
+    ),
+}
+HELPER = """
+import asyncio
+def lines():
+    # One event loop for all of them.
+    with asyncio.Runner() as runner:
+        file = runner.run(opened())
+        while line := runner.run(read(file)):
+            yield int(line)
+
+async def opened():
+    return await aiofiles.open('f')
+
+async def read(file):
+    return await file.readline()
+"""
+
+
+def test_pandas_reads_chunks_of_a_growing_file(capio: Any) -> None:
+    """It reads ahead, so not row by row."""
+    pytest.importorskip("pandas", reason=ABSENT.format("pandas"))
+    capio.pair(["f.csv"], committed="on_close", mode="no_update")
+    consumer = capio.step(
+        "consumer",
+        """
+        import pandas
+        for part in pandas.read_csv("f.csv", chunksize=50_000):
+            print(len(part), part.a.sum(), flush=True)
+        """,
+    )
+    producer = capio.step(
+        "producer",
+        """
+        import pandas, sys
+        with open("f.csv", "w") as out:
+            frame = pandas.DataFrame({"a": range(100_000)})
+            frame.to_csv(out, index=False)
+            out.flush()
+            print("half", flush=True)
+            sys.stdin.readline()
+            frame.to_csv(out, index=False, header=False)
+        """,
+    )
+    producer.expect("half")
+    consumer.expect(f"50000 {sum(range(50_000))}")
+    producer.send()
+    producer.finish()
+    consumer.expect(f"50000 {sum(range(50_000, 100_000))}", f"50000 {sum(range(50_000))}")
+    consumer.finish()
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_consumer_follows_a_growing_file(capio: Any, name: str) -> None:
+    """It has each piece before the next one is written."""
+    modules, opening, write, read = GROWING[name]
+    if name == "aiofiles" and sys.version_info < (3, 11):
+        pytest.skip("asyncio.Runner came with 3.11")
+    for module in modules.split():
+        pytest.importorskip(module, reason=ABSENT.format(module))
+    capio.pair(["f"], committed="on_close", mode="no_update")
+    consumer = capio.step(
+        "consumer",
+        f"import {modules}\n{HELPER if name == 'aiofiles' else ''}\n"
+        f"for value in {read}: print(value, flush=True)\n",
+    )
+    producer = capio.step(
+        "producer",
+        f"import sys, {modules}\n{opening}\nfor i in range(4):\n    {write}\n    out.flush()\n"
+        "    print('wrote', i, flush=True)\n    sys.stdin.readline()\nout.close()\n",
+    )
+    for number in range(4):
+        producer.expect(f"wrote {number}")
+        consumer.expect(str(number * number))
+        producer.send()
+    producer.finish()
+    consumer.finish()
