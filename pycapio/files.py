@@ -73,7 +73,7 @@ class CapioRaw(io.FileIO):
     # Its entry in the table of descriptors, once others know its number.
     _entry: Descriptor | None = None
     _fd_fate = FD_CLOSED
-    _path: Any = None  # the user's, where the name is a number
+    _path: Any = None  # the user's, for what goes wrong: the name, where that is no number
 
     def _watch(self, handle: Any, session: Session, top: Any = None) -> None:
         """From now on bytes go through CAPIO. Without a handle this is a FileIO like any other.
@@ -88,6 +88,8 @@ class CapioRaw(io.FileIO):
         if error is not None:
             self._handled_at_open = error
         session.files[id(self)] = weakref.ref(top)
+        if self._path is None:
+            self._path = self.name
         self._handle = handle
 
     def _watch_descriptor(self, entry: Descriptor, top: Any = None) -> None:
@@ -118,7 +120,7 @@ class CapioRaw(io.FileIO):
         if handle is None or not self.readable():
             return super().readinto(buffer)
         try:
-            return _file_read(handle, buffer, self._full, self._path or self.name)
+            return _file_read(handle, buffer, self._full, self._path)
         except (TypeError, ValueError, BufferError):  # no buffer: Python's own words for it
             return super().readinto(buffer)
 
@@ -129,7 +131,7 @@ class CapioRaw(io.FileIO):
         if size is None or size < 0:
             return self.readall()
         buffer = bytearray(size)
-        n = _file_read(handle, buffer, self._full, self._path or self.name)
+        n = _file_read(handle, buffer, self._full, self._path)
         return bytes(buffer if n == size else memoryview(buffer)[:n])
 
     def readall(self) -> bytes:
@@ -138,7 +140,7 @@ class CapioRaw(io.FileIO):
             return super().readall()
         chunks = bytearray()
         buffer = memoryview(bytearray(1 << 20))
-        while n := _file_read(handle, buffer, False, self._path or self.name):
+        while n := _file_read(handle, buffer, False, self._path):
             chunks += buffer[:n]
         return bytes(chunks)
 
@@ -163,7 +165,7 @@ class CapioRaw(io.FileIO):
         if self._exposed:
             _pycapio.file_publish(self._handle)
         try:
-            return _pycapio.file_seek(self._handle, offset, whence, self._path or self.name)
+            return _pycapio.file_seek(self._handle, offset, whence, self._path)
         except (TypeError, OverflowError):  # not an offset: Python's own words for it
             return super().seek(offset, whence)
 
@@ -185,7 +187,7 @@ class CapioRaw(io.FileIO):
         self._exposed = True
         if type(self) is CapioRaw:
             self.__class__ = ExposableRaw
-        name = self._path or self.name
+        name = self._path
         fd = _pycapio.file_expose(self._handle, name)
         if self._entry is None and self.writable():
             self._own(descriptors.register(fd, self._session, self._handle, name, True))
@@ -243,7 +245,8 @@ class CapioRaw(io.FileIO):
     def __repr__(self) -> str:
         if self.closed:
             return "<_io.FileIO [closed]>"
-        return f"<_io.FileIO name={self.name!r} mode={self.mode!r} closefd={self.closefd}>"
+        named = f"name={self.name!r}" if hasattr(self, "name") else f"fd={super().fileno()}"
+        return f"<_io.FileIO {named} mode={self.mode!r} closefd={self.closefd}>"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Python's own says that files cannot be pickled, and names their class.

@@ -18,7 +18,8 @@
  *      -EDEADLK     nobody who could end the wait can still run,
  *      -ECANCELED   capio_cancel_waits() was called,
  *      -ESTALE      the file was started anew while it was being read.
- *  - Threads: every call may be made from any thread; one capio_file must not be closed while in use.
+ *  - Threads: every call may be made from any thread. A capio_file that one thread closes while others use it is
+ *    closed when their calls have returned; calls on one that is closed give -EBADF, also in a thread that waits.
  *  - fork(): the child attaches as a new client on its first call. Files inherited from the parent are
  *    borrowed: closing them counts for nothing unless the child wrote.
  *  - Ownership: what a call hands out is released by the matching close, and by nothing else.
@@ -317,7 +318,7 @@ CAPIO_EXPORT int capio_file_status(capio_file *file);
 #define CAPIO_FD_KEEP 1         /* leave it open: the file then commits only once nobody has it open for writing */
 #define CAPIO_FD_CLOSED 2       /* the caller has closed it */
 /* Ends the handle and frees it. Never blocks.
- * Returns 0, or the negated errno of close(2); the handle is gone either way. */
+ * Returns 0, or the negated errno of close(2); the handle is gone either way. -EBADF: it was before. */
 CAPIO_EXPORT int capio_close(capio_file *file, int how, int fd_fate);
 
 /* CDEF-END */

@@ -9,10 +9,12 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "capio/capio.h"
 #include "client/directory.h"
 #include "client/file.h"
+#include "client/handles.h"
 #include "client/namespace.h"
 #include "client/place.h"
 #include "client/session.h"
@@ -24,9 +26,6 @@
 
 struct capio_session {
   std::shared_ptr<capio::Session> impl;
-};
-struct capio_file {
-  std::unique_ptr<capio::File> impl;
 };
 struct capio_dir {
   std::unique_ptr<capio::Directory> impl;
@@ -70,6 +69,21 @@ auto Guard(Body body) -> int64_t {
 template <typename Body>
 int GuardInt(Body body) {
   return static_cast<int>(Guard(body));
+}
+
+// Calls with the file of a handle; EBADF if that has been closed.
+template <typename Call>
+int64_t OnFile(capio_file* handle, Call call) {
+  return Guard([&]() -> decltype(call(std::declval<File&>())) {
+    FileUse file(handle);
+    if (!file) return Status::Error(EBADF);
+    return call(*file);
+  });
+}
+
+template <typename Call>
+int OnFileInt(capio_file* handle, Call call) {
+  return static_cast<int>(OnFile(handle, call));
 }
 
 Result<int64_t> CopyOut(const std::string& text, char* buf, size_t cap) {
@@ -646,75 +660,85 @@ int capio_open(capio_session* session, const char* path, size_t len, int flags, 
           if (opened < 0) return Status::Error(-opened);
           return opened;
         });
-    if (fd.ok() && file != nullptr) *out = new capio_file{std::move(file)};
+    if (!fd.ok() || file == nullptr) return fd;
+    auto handle = capio::MakeHandle(std::move(file), capio::FdFate::kClose);
+    if (!handle.ok()) return handle.status();
+    *out = *handle;
     return fd;
   });
 }
 
 int64_t capio_read(capio_file* file, void* buf, size_t n, int64_t offset, uint32_t flags) {
-  return Guard([&] { return file->impl->Read(buf, n, offset, (flags & CAPIO_READ_FULL) != 0); });
+  return capio::OnFile(file, [&](capio::File& it) {
+    return it.Read(buf, n, offset, (flags & CAPIO_READ_FULL) != 0);
+  });
 }
 
 int64_t capio_write(capio_file* file, const void* buf, size_t n, int64_t offset) {
-  return Guard([&] { return file->impl->Write(buf, n, offset); });
+  return capio::OnFile(file, [&](capio::File& it) { return it.Write(buf, n, offset); });
 }
 
 int64_t capio_lseek(capio_file* file, int64_t offset, int whence) {
-  return Guard([&] { return file->impl->Seek(offset, whence); });
+  return capio::OnFile(file, [&](capio::File& it) { return it.Seek(offset, whence); });
 }
 
 int capio_truncate(capio_file* file, int64_t size) {
-  return GuardInt([&] { return file->impl->Truncate(size); });
+  return capio::OnFileInt(file, [&](capio::File& it) { return it.Truncate(size); });
 }
 
 int capio_will_write(capio_file* file, int64_t offset) {
-  return GuardInt([&] { return file->impl->WillWrite(offset); });
+  return capio::OnFileInt(file, [&](capio::File& it) { return it.WillWrite(offset); });
 }
 
 int capio_wrote(capio_file* file, int64_t offset, int64_t n) {
-  return GuardInt([&] { return file->impl->Wrote(offset, n); });
+  return capio::OnFileInt(file, [&](capio::File& it) { return it.Wrote(offset, n); });
 }
 
 int capio_duplicate(capio_file* file, int fd, capio_file** out) {
-  return GuardInt([&]() -> Status {
+  return capio::OnFileInt(file, [&](capio::File& it) -> Status {
     *out = nullptr;
     std::unique_ptr<capio::File> copy;
-    CAPIO_RETURN_IF_ERROR(file->impl->Duplicate(fd, &copy));
-    *out = new capio_file{std::move(copy)};
+    CAPIO_RETURN_IF_ERROR(it.Duplicate(fd, &copy));
+    auto handle = capio::MakeHandle(std::move(copy), capio::FdFate::kKeep);
+    if (!handle.ok()) return handle.status();
+    *out = *handle;
     return Status::Ok();
   });
 }
 
 int capio_publish(capio_file* file) {
-  return GuardInt([&] { return file->impl->Publish(); });
+  return capio::OnFileInt(file, [](capio::File& it) { return it.Publish(); });
 }
 
-int capio_fd(capio_file* file) { return file->impl->fd(); }
+int capio_fd(capio_file* file) {
+  return capio::OnFileInt(file, [](capio::File& it) -> Result<int> { return it.fd(); });
+}
 
 int capio_expose(capio_file* file) {
-  return GuardInt([&]() -> Result<int> {
-    Status s = file->impl->Expose();
+  return capio::OnFileInt(file, [](capio::File& it) -> Result<int> {
+    Status s = it.Expose();
     if (!s.ok()) return s;
-    return file->impl->fd();
+    return it.fd();
   });
 }
 
 int capio_wait_commit(capio_file* file) {
-  return GuardInt([&] { return file->impl->WaitCommit(); });
+  return capio::OnFileInt(file, [](capio::File& it) { return it.WaitCommit(); });
 }
 
-int capio_file_status(capio_file* file) { return file->impl->status(); }
+int capio_file_status(capio_file* file) {
+  return capio::OnFileInt(file, [](capio::File& it) -> Result<int> { return it.status(); });
+}
 
 int capio_close(capio_file* file, int how, int fd_fate) {
   return GuardInt([&] {
-    std::unique_ptr<capio_file> owned(file);
     capio::CloseKind kind = how == CAPIO_CLOSE_COUNT       ? capio::CloseKind::kCount
                             : how == CAPIO_CLOSE_ABANDONED ? capio::CloseKind::kAbandoned
                                                            : capio::CloseKind::kFailed;
     capio::FdFate fate = fd_fate == CAPIO_FD_CLOSE  ? capio::FdFate::kClose
                          : fd_fate == CAPIO_FD_KEEP ? capio::FdFate::kKeep
                                                     : capio::FdFate::kClosed;
-    return owned->impl->Close(kind, fate);
+    return capio::CloseHandle(file, kind, fate);
   });
 }
 

@@ -472,6 +472,8 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
   CAPIO_RETURN_IF_ERROR(session_->Ensure());
   size_t done = 0;
   while (done < n) {
+    // After a wait the descriptor's number may be another file's.
+    if (closing_.load(std::memory_order_relaxed)) return Status::Error(EBADF);
     char* to = static_cast<char*>(buf) + done;
     off_t at = offset < 0 ? -1 : offset + static_cast<off_t>(done);
     auto get = [&](size_t size) {

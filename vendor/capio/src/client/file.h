@@ -41,7 +41,9 @@ class File {
   Status WaitCommit();
   [[nodiscard]] int status() const;
   [[nodiscard]] int fd() const { return fd_.get(); }
-  // Ends the handle; the object is of no use afterwards.
+  // It will be closed once the calls that other threads are in have returned: no more waiting.
+  void Closing() { closing_.store(true, std::memory_order_relaxed); }
+  // Ends it; the object is of no use afterwards.
   Status Close(CloseKind kind, FdFate fate);
 
  private:
@@ -88,6 +90,7 @@ class File {
   std::atomic<bool> changed_committed_{false};
   std::atomic<bool> detached_{false};
   std::atomic<bool> name_checked_{false};
+  std::atomic<bool> closing_{false};
   std::atomic<bool> followed_{false};  // the descriptor is another file's, which is committed
   std::atomic<int64_t> exposed_size_{0};
 };

@@ -1,0 +1,131 @@
+"""Files that one thread closes while others use them: an error, as of any file, never a crash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+HAMMER = """
+import errno, os, random, sys, threading
+
+buffering = int(sys.argv[1])
+end = threading.Event()
+slot = [open("file", "w+b", buffering)]
+unexpected = []
+
+def use(number):
+    generator = random.Random(number)
+    buffer = bytearray(100)
+    calls = [
+        lambda f: f.read(100),
+        lambda f: f.readinto(buffer),
+        lambda f: f.readline(),
+        lambda f: f.write(buffer),
+        lambda f: f.flush(),
+        lambda f: f.seek(generator.randrange(1000)),
+        lambda f: f.tell(),
+        lambda f: f.truncate(1000),
+        lambda f: f.seek(0, os.SEEK_END),
+        lambda f: os.fstat(f.fileno()),
+        lambda f: os.pread(f.fileno(), 10, 0),
+        lambda f: getattr(f, "raw", f).read(10),
+        lambda f: getattr(f, "raw", f).write(b"x"),
+    ]
+    while not end.is_set():
+        try:
+            generator.choice(calls)(slot[0])
+        except ValueError:
+            pass  # closed
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                unexpected.append(error)
+        except BaseException as error:
+            unexpected.append(error)
+
+threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+for thread in threads:
+    thread.start()
+for n in range(300):
+    # The descriptor's number is not given to the next file, which the others would write to.
+    keep = os.open(os.devnull, os.O_RDONLY)
+    old, slot[0] = slot[0], open("file", "r+b", buffering)
+    try:
+        getattr(old, "raw", old).close() if n % 3 == 0 else old.close()
+    except (ValueError, OSError):
+        pass
+    os.close(keep)
+end.set()
+for thread in threads:
+    thread.join()
+slot[0].close()
+print("unexpected", unexpected[:3])
+"""
+
+WAITING = """
+import errno, sys, threading
+
+file = open("declared", "rb", buffering=0)
+print("opened", flush=True)
+result = []
+
+def read():
+    try:
+        result.append(file.read(10))
+    except (ValueError, OSError) as error:
+        result.append(error)
+
+thread = threading.Thread(target=read)
+thread.start()
+sys.stdin.readline()
+file.close()
+thread.join()
+print("EBADF" if getattr(result[0], "errno", errno.EBADF) == errno.EBADF else result, flush=True)
+"""
+
+
+@pytest.mark.parametrize("buffering", [0, -1, 16], ids=["unbuffered", "buffered", "small-buffer"])
+def test_threads_that_use_what_another_one_closes(capio: Any, buffering: int) -> None:
+    step = capio.run("producer", HAMMER, str(buffering))
+    step.expect("unexpected []")
+
+
+def test_a_close_ends_the_wait_of_another_thread(capio: Any) -> None:
+    capio.pair(["declared"], committed="on_close", mode="no_update")
+    producer = capio.step(
+        "producer",
+        """
+        import sys
+        with open("declared", "wb", buffering=0) as file:
+            file.write(b"begun")
+            print("begun", flush=True)
+            sys.stdin.readline()
+        """,
+    )
+    producer.expect("begun")
+    consumer = capio.step("consumer", WAITING, env={"CAPIO_WAIT_WARN": "0.05"})
+    consumer.expect("opened")
+    consumer.expect_error("waiting .*/declared to have more bytes")
+    consumer.send()
+    consumer.expect("EBADF")
+    consumer.finish()
+    producer.send()
+    producer.finish()
+
+
+def test_errors_of_an_open_file_name_it_as_plain_ones_do(capio: Any) -> None:
+    """Not at all, but where they are about another process's bytes."""
+    step = capio.run(
+        "producer",
+        """
+        import os
+        file = open("file", "w+b", buffering=0)
+        os.close(file.fileno())
+        for call in (lambda: file.read(1), lambda: file.write(b"x"), lambda: file.seek(0)):
+            try:
+                call()
+            except OSError as error:
+                print(error.errno, error.filename)
+        """,
+    )
+    step.expect("9 None", "9 None", "9 None")
