@@ -226,6 +226,9 @@ class Patcher:
         plan = self._plan or self._resolve()
         undo = self._undo
         try:
+            names, proxies = plan.names
+            undo.append((names, proxies, names.read(proxies)))
+            names.write(proxies, names.new)
             # First the owners, so that whoever imports from now on captures a proxy.
             for named, namespace in plan.at_once:
                 undo.append((named, namespace, named.read(namespace)))
@@ -237,10 +240,10 @@ class Patcher:
                     undo.append((owner, holder, before))
                     owner.write(holder, owner.new)
             for joining, members in plan.joining:
-                proxies = joining.read(members)
-                if proxies:
-                    undo.append((joining, members, proxies))
-                    joining.write(members, proxies)
+                joined = joining.read(members)
+                if joined:
+                    undo.append((joining, members, joined))
+                    joining.write(members, joined)
             for member in plan.memberships:
                 if member.read(member.members) is member.old:
                     undo.append((member, member.members, member.old))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 from pycapio.patching.objects import (
     MISSING,
@@ -12,8 +12,15 @@ from pycapio.patching.objects import (
     own_attribute,
     read_attribute,
 )
-from pycapio.patching.replacement import Replacement
-from pycapio.patching.sites import GlobalsSite, MemberSite, MembersSite, OwnerSite, substitute
+from pycapio.patching.replacement import Replacement, homes
+from pycapio.patching.sites import (
+    GlobalsSite,
+    MemberSite,
+    MembersSite,
+    NamesSite,
+    OwnerSite,
+    substitute,
+)
 
 # The typing module would cost every start several milliseconds.
 TYPE_CHECKING = False
@@ -33,6 +40,7 @@ class Plan:
         "by_proxy",
         "joining",
         "memberships",
+        "names",
         "originals",
         "owners",
         "proxies",
@@ -82,6 +90,8 @@ class Plan:
             for original in originals
             if id(original) in defined and not issubclass(type(original), type)
         }
+        named_twice = [p for p in chosen.values() if type(p) is FunctionType and p in homes]
+        self.names = (NamesSite(named_twice), named_twice)
         # What can be written at once is: most of it, and entering is quicker by half.
         modules: dict[int, list[OwnerSite]] = {}
         sets: dict[int, list[MemberSite]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import weakref
 
 from pycapio.patching.objects import label
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 # Where the functions of C modules are found by name.
 _PUBLIC_MODULES = {"posix": "os", "nt": "os", "_io": "io"}
+
+
+# Proxies that are Python functions, and the module and name under which each can be imported.
+homes: weakref.WeakKeyDictionary[Any, tuple[str, str]] = weakref.WeakKeyDictionary()
 
 
 class Replacement:
@@ -52,10 +57,11 @@ def proxy_for(
     The proxy of a function written in C is wrapped, because such a function does not become a
     method when a class holds it (`open = io.open` in a class body), and a Python function would.
     It is pickled as that name also after it was taken out. The proxy of a Python function, which
-    is one itself, needs a `module` and a `qualname` under which it can always be imported for that.
+    is one itself, goes by its own name then, under which its module has to hold it.
     """
 
     def decorate(function: _F) -> _F:
+        home = (function.__module__, function.__qualname__)
         proxy: Any = function if hasattr(type(original), "__get__") else Unbound(function)
         # __wrapped__ is what inspect.signature follows, text signatures included.
         functools.update_wrapper(proxy, original)
@@ -63,8 +69,11 @@ def proxy_for(
         proxy.__module__ = _PUBLIC_MODULES.get(named, named) if named else proxy.__module__
         if qualname is not None:
             proxy.__qualname__ = qualname
-        if not hasattr(original, "__annotations__"):
-            proxy.__annotations__ = {}
+        if proxy is function and "<locals>" not in home[1]:
+            homes[proxy] = home
+        for name in ("__annotations__", "__self__", "__text_signature__"):
+            if isinstance(proxy, Unbound):
+                proxy.__dict__[name] = getattr(original, name, {})
         return proxy  # type: ignore[no-any-return]
 
     return decorate
@@ -75,6 +84,20 @@ class Unbound(functools.partial):  # type: ignore[type-arg]
 
     __slots__ = ()
     __qualname__: str
+    __wrapped__: Any
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # for isinstance, and so inspect and pydoc
+        return type(self.__wrapped__)
+
+    @property
+    def __signature__(self) -> Any:
+        from inspect import signature
+
+        try:
+            return signature(self.__wrapped__)
+        except ValueError as error:
+            raise AttributeError(str(error)) from None
 
     if sys.version_info >= (3, 13):  # where partial warns that it will bind, and then does
 
@@ -82,7 +105,7 @@ class Unbound(functools.partial):  # type: ignore[type-arg]
             return self
 
     def __repr__(self) -> str:
-        return f"<function {self.__qualname__} at {id(self):#x}>"
+        return repr(self.__wrapped__)
 
     def __copy__(self) -> Unbound:
         return self  # as of any function

@@ -16,6 +16,7 @@ from pycapio.patching.objects import (
     own_attribute,
 )
 from pycapio.patching.references import nothing
+from pycapio.patching.replacement import homes
 
 # The typing module would cost every start several milliseconds.
 TYPE_CHECKING = False
@@ -85,6 +86,30 @@ class OwnerSite(Site):
 
     def __str__(self) -> str:
         return f"{label(self.owner)}.{self.key}"
+
+
+class NamesSite(Site):
+    """The names of proxies that are Python functions, which pickle goes by: those of the originals
+    while they are in place, and afterwards their own, for whoever has captured one."""
+
+    __slots__ = ("_homes",)
+
+    def __init__(self, proxies: list[Any]) -> None:
+        super().__init__(nothing, None, None, [(p.__module__, p.__qualname__) for p in proxies])
+        self._homes = [homes[proxy] for proxy in proxies]
+
+    def read(self, holder: Any) -> Any:
+        return self._homes
+
+    def write(self, holder: Any, value: Any) -> None:
+        for proxy, (module, qualname) in zip(holder, value):  # noqa: B905
+            proxy.__module__, proxy.__qualname__ = module, qualname
+
+    def restore(self, holder: Any, before: Any) -> None:
+        self.write(holder, before)
+
+    def __str__(self) -> str:
+        return "the names of proxies"
 
 
 class GlobalsSite(Site):

@@ -142,7 +142,8 @@ def _existing(original: Callable[[Any], bool], test: Callable[[int], bool], nofo
         def proxy(path: Any) -> bool:  # type: ignore[misc]
             return ask(path)
 
-    return proxy_for(original, module="genericpath")(proxy)
+    proxy.__qualname__ = f"{original.__name__}_proxy"  # what it is called below
+    return proxy_for(original)(proxy)
 
 
 exists_proxy = _existing(posixpath.exists, bool, 0)
