@@ -2,7 +2,7 @@
 
 Python's own path finder looks at the kernel's files, which for a managed directory are those of
 CAPIO_DIR itself. The finder here answers for such entries of ``sys.path`` and ``__path__``, in
-their order among the others. Looking for a module never waits.
+their order among the others. Looking for a module never waits. The loaders are Python's own.
 """
 
 from __future__ import annotations
@@ -45,71 +45,14 @@ def _kind(path: str) -> int:
         return 0
 
 
-class _Loader:
-    """Reads a managed module from where it is; everything else shows the user's path."""
-
-    path: str
-
-    def get_data(self, path: Any) -> bytes:
-        found = _backing(os.fspath(path))
-        return super().get_data(path if found is None else found)  # type: ignore[misc, no-any-return]
-
-
-class _SourceLoader(_Loader, importlib.machinery.SourceFileLoader):  # type: ignore[misc]
-    def path_stats(self, path: Any) -> Any:
-        found = _backing(os.fspath(path))
-        return super().path_stats(path if found is None else found)
-
-    def set_data(self, path: Any, data: Any, **options: Any) -> None:
-        # Byte code goes beside sources that are in CAPIO_DIR itself. It is never part of the
-        # workflow.
-        if _backing(self.path) == self.path:
-            super().set_data(path, data, **options)
-
-
-class _BytecodeLoader(_Loader, importlib.machinery.SourcelessFileLoader):
-    pass
-
-
-class _ExtensionLoader(importlib.machinery.ExtensionFileLoader):
-    def create_module(self, spec: ModuleSpec) -> Any:
-        found = _backing(self.path)
-        if found is None:
-            return super().create_module(spec)
-        return super().create_module(ModuleSpec(spec.name, self, origin=found))
-
-
-for _kind_of_loader, _original in (
-    (_SourceLoader, importlib.machinery.SourceFileLoader),
-    (_BytecodeLoader, importlib.machinery.SourcelessFileLoader),
-    (_ExtensionLoader, importlib.machinery.ExtensionFileLoader),
-):
-    for _label in ("__module__", "__name__", "__qualname__"):
-        setattr(_kind_of_loader, _label, getattr(_original, _label))
-
-
-def _loaders() -> tuple[tuple[str, Any, Any], ...]:
-    """Suffix, loader, and Python's own loader, which does for what lies in CAPIO_DIR itself."""
-    kinds: tuple[tuple[list[str], Any, Any], ...] = (
-        (
-            importlib.machinery.EXTENSION_SUFFIXES,
-            _ExtensionLoader,
-            importlib.machinery.ExtensionFileLoader,
-        ),
-        (
-            importlib.machinery.SOURCE_SUFFIXES,
-            _SourceLoader,
-            importlib.machinery.SourceFileLoader,
-        ),
-        (
-            importlib.machinery.BYTECODE_SUFFIXES,
-            _BytecodeLoader,
-            importlib.machinery.SourcelessFileLoader,
-        ),
+def _loaders() -> tuple[tuple[str, Any], ...]:
+    """Loaders by suffix, in the order in which Python tries them."""
+    kinds: tuple[tuple[list[str], Any], ...] = (
+        (importlib.machinery.EXTENSION_SUFFIXES, importlib.machinery.ExtensionFileLoader),
+        (importlib.machinery.SOURCE_SUFFIXES, importlib.machinery.SourceFileLoader),
+        (importlib.machinery.BYTECODE_SUFFIXES, importlib.machinery.SourcelessFileLoader),
     )
-    return tuple(
-        (suffix, loader, plain) for suffixes, loader, plain in kinds for suffix in suffixes
-    )
+    return tuple((suffix, loader) for suffixes, loader in kinds for suffix in suffixes)
 
 
 class Finder:
@@ -195,14 +138,13 @@ def _find_in(place: str, fullname: str) -> ModuleSpec | None:
     if directory:
         candidates.insert(0, (posixpath.join(base, "__init__"), [base]))
     for stem, locations in candidates:
-        for suffix, loader, plain in _loaders():
+        for suffix, loader in _loaders():
             path = stem + suffix
             if _kind(path) == _stat.S_IFREG:
-                kind = loader if _is_elsewhere(path) else plain
                 return importlib.util.spec_from_file_location(
                     fullname,
                     path,
-                    loader=kind(fullname, path),
+                    loader=loader(fullname, path),
                     submodule_search_locations=locations,
                 )
     if not directory:

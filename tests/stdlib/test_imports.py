@@ -235,3 +235,50 @@ def test_resolve_gives_the_kernels_path(capio: Any) -> None:
             raise SystemExit("resolved what does not exist")
         """,
     )
+
+
+def test_modules_loaded_by_their_path_and_compiled(capio: Any) -> None:
+    capio.run(
+        "producer",
+        """
+        import compileall, importlib.util, os, py_compile, sys
+        from importlib.machinery import SourcelessFileLoader
+
+        def load(path):
+            spec = importlib.util.spec_from_file_location("loaded", path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+
+        os.makedirs("made/deep")
+        for name in ("made/one.py", "made/deep/two.py"):
+            with open(name, "w") as file:
+                file.write("value = __file__\\n")
+        path = os.path.abspath("made/one.py")
+        assert load(path).value == path
+        assert load(path).__loader__.get_source("loaded") == "value = __file__\\n"
+        assert not os.path.exists("made/__pycache__")  # the workflow has no byte code of imports
+
+        compiled = py_compile.compile("made/one.py", doraise=True)
+        assert compiled == importlib.util.cache_from_source("made/one.py") and os.path.exists(compiled)
+        assert os.listdir(os.path.dirname(compiled)) == [os.path.basename(compiled)]
+        compiled = py_compile.compile("made/one.py", "made/alone.pyc", doraise=True)
+        assert SourcelessFileLoader("loaded", compiled).get_code("loaded").co_filename == "made/one.py"
+        assert compileall.compile_dir("made", quiet=1)
+        assert os.path.exists(importlib.util.cache_from_source("made/deep/two.py"))
+
+        try:
+            load("made/missing.py")
+        except FileNotFoundError as error:
+            assert error.filename == os.path.abspath("made/missing.py"), error.filename
+        else:
+            raise SystemExit("loaded what is not there")
+        """,
+    )
+    assert sorted(path.name for path in (capio.dir / "made").rglob("*.pyc")) == sorted(
+        [
+            "alone.pyc",
+            f"one.{sys.implementation.cache_tag}.pyc",
+            f"two.{sys.implementation.cache_tag}.pyc",
+        ]
+    )
