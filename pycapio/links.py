@@ -46,6 +46,8 @@ _write = os.write
 _MOST_UNNAMED: Final = 256
 _SHELLS: Final = frozenset((b"sh", b"ash", b"bash", b"dash", b"ksh", b"mksh", b"zsh"))
 _PYTHON: Final = re.compile(rb"(python|pypy)[\d.]*$")
+# Options of Python, in one word, before one that takes an argument or keeps us out.
+_HARMLESS: Final = re.compile(rb"-[^cmEISWX]*")
 _SAFE: Final = re.compile(rb"[\w@%+=:,./-]*")
 # What is wrong with a word that is no path, or is not there.
 _NO_PATH: Final = frozenset(
@@ -202,12 +204,27 @@ def _is_intercepted(program: bytes, argv: list[bytes]) -> bool:
         return False
     if not _PYTHON.match(os.path.basename(program)):
         return bool(_PYTHON.match(_interpreter(program)))
-    for word in argv[1:]:
-        if word[:1] != b"-" or word in (b"-c", b"-m", b"-"):
+    return not _ignores_environment(argv[1:])
+
+
+def _ignores_environment(options: list[bytes]) -> bool:
+    """Whether a Python gets -I, -E or -S, with which it does not find our sitecustomize."""
+    words = iter(options)
+    for word in words:
+        if word[:1] != b"-" or word == b"-":
             break
-        if word[:2] != b"--" and any(letter in word for letter in (b"I", b"E", b"S")):
-            return False
-    return True
+        if word == b"--check-hash-based-pycs":
+            next(words, b"")
+        if word[:2] == b"--":
+            continue
+        rest = _HARMLESS.sub(b"", word, count=1)
+        if rest[:1] in (b"I", b"E", b"S"):
+            return True
+        if rest[:1] in (b"c", b"m"):
+            break
+        if rest in (b"W", b"X"):  # what follows is its argument
+            next(words, b"")
+    return False
 
 
 def _first_line(script: bytes) -> bytes:
@@ -246,6 +263,8 @@ def _show(made: Plan, argv: list[bytes]) -> None:
             if where is not None:
                 made.argv[index] = prefix + where
                 break
+        for part in _absolute_in(word):
+            _show_path(made, part)
     _show_working_directory(made)
 
 
@@ -270,6 +289,17 @@ def _paths_in(word: bytes) -> Iterator[tuple[bytes, bytes]]:
     name, equals, value = word.partition(b"=")
     if equals and value:
         yield name + b"=", value
+
+
+def _absolute_in(word: bytes) -> list[bytes]:
+    """Paths in CAPIO_DIR within a word that is more than a path: a program (-c CODE), a URL."""
+    roots = {session_root(session) for session in _session.current()}
+    return [
+        path
+        for root in roots
+        if word.find(root) > 0
+        for path in re.findall(re.escape(root) + rb"/[^\s'\"\\,;:)]+", word)
+    ]
 
 
 def _show_script(made: Plan, script: bytes) -> bytes:
@@ -418,9 +448,16 @@ class _Directory:
         if backing is None:
             return None
         if any(map(_is_directory, self._places(relative))):
+            self._make_directory(made, relative)  # an empty one has no entries
             self.show_entries(made, relative, sys.maxsize)
             return None
-        return self._show_file(made, relative) if self._in_store(backing) else None
+        if self._in_store(backing) or self._link(relative) is not None:
+            return self._show_file(made, relative)
+        return None
+
+    def _link(self, relative: bytes) -> bytes | None:
+        """The store's own symbolic link of that name, if it is one."""
+        return next((p for p in self._places(relative) if stat.S_ISLNK(_mode(p))), None)
 
     def _places(self, relative: bytes) -> tuple[bytes, bytes]:
         """Where the store may have a path: in memory and on disk."""
@@ -443,12 +480,19 @@ class _Directory:
                 if stat.S_ISDIR(mode):
                     self._make_directory(made, path)
                     most = self.show_entries(made, path, most - 1)
-                elif stat.S_ISREG(mode) and self._is_whole(path):
+                elif self._is_shown(path, mode):
                     self._show_file(made, path)
                     most -= 1
             except OSError:
                 continue
         return most
+
+    def _is_shown(self, relative: bytes, mode: int) -> bool:
+        """Of an entry of a directory: whether it is a file, or a link to one, and complete."""
+        if stat.S_ISREG(mode):
+            return self._is_whole(relative)
+        link = self._link(relative)
+        return link is not None and not _is_directory(link)
 
     def _is_whole(self, relative: bytes) -> bool:
         """Whether the file is complete, or this app's own."""
@@ -469,8 +513,12 @@ class _Directory:
         self._use(made)
         self._note(b"p", relative)
         backing = _pycapio.resolve(self.session.handle, name, FOR_LOOKUP, None)
-        if backing is None or not self._in_store(backing):
+        if backing is None:
             return None
+        if not self._in_store(backing):  # real, or where a link of the store leads to
+            backing = self._link(relative)
+            if backing is None:
+                return None
         if any(entry.backing == backing for entry in made.shown):
             return None if self._is_ours(name) else backing  # named twice
         made.shown.append(_Shown(self, relative, backing))
