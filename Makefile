@@ -72,6 +72,7 @@ test-libraries: build ## the libraries of the field, which it installs
 conformance: build ## all of CPython's tests of files, in every version of Python found here
 	$(BIN)/python tests/conformance/pythons.py build/conformance
 	CAPIO_CONFORMANCE=all $(PYTEST) tests/conformance
+	$(BIN)/python tests/conformance/record.py build/conformance
 
 sanitize: $(STAMPS)/venv ## the engine's unit tests under ASan + UBSan, then under TSan
 	$(BUILD_ENGINE) --tests --sanitize=address,undefined

@@ -31,6 +31,7 @@ class Outcome(NamedTuple):
 
     kind: str
     text: str = ""
+    touched: bool = False  # whether anything in the real directory changed meanwhile
 
 
 @dataclass
@@ -41,7 +42,8 @@ class Run:
     complete: bool = False
     skipped: str = ""  # the reason, if the whole module was
     opened: int = 0  # files opened through CAPIO
-    touched: bool = False  # whether anything was made in the real directory
+    # Whether the real directory changed in the end: after the last test, or in one that died.
+    touched: bool = False
     stderr: str = ""
 
 
@@ -75,7 +77,6 @@ def _run_rest(
         options += ["--workflow-name", f"cpython-{uuid.uuid4().hex[:12]}"]
         options += ["--await-server-timeout", "60"]
     ours, theirs = os.pipe()
-    before = _changes(work, temporary)
     with open(directory.parent / f"{directory.name}.stderr", "w+b") as stderr:
         process = subprocess.Popen(
             [python, *options, str(RUNNER), module, str(theirs), str(TEST_LIMIT), str(done)],
@@ -96,7 +97,6 @@ def _run_rest(
         reaper.join()
         stderr.seek(0)
         run.stderr += stderr.read()[-8000:].decode("utf-8", "replace")
-    run.touched |= _changes(work, temporary) != before
 
 
 def _collect(run: Run, lines: object) -> None:
@@ -110,11 +110,12 @@ def _collect(run: Run, lines: object) -> None:
             running = told["start"]
         elif "test" in told:
             running = ""
-            run.outcomes[told["test"]] = Outcome(told["outcome"], told["text"])
+            run.outcomes[told["test"]] = Outcome(told["outcome"], told["text"], told["touched"])
         elif "skipped" in told:
             run.skipped, run.complete = told["skipped"], True
         else:
             run.opened += told["opened"]
+            run.touched |= told["touched"]
             run.complete = told["complete"]
     if running:
         run.outcomes[running] = Outcome("died")
@@ -133,13 +134,8 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _changes(*directories: Path) -> list[int]:
-    # Every entry made in a directory, or removed from it, changes its time.
-    return [directory.stat().st_mtime_ns for directory in directories]
-
-
 class Expected(NamedTuple):
-    """Tests that need not pass under pycapio, and why."""
+    """Tests that are an exception, and why."""
 
     pattern: str  # of the tests' ids, as of fnmatch
     reason: str
@@ -147,27 +143,79 @@ class Expected(NamedTuple):
     since: tuple[int, int] = (3, 0)  # the versions of Python it is about
     until: tuple[int, int] = (3, 99)
 
+    def is_about(self, test: str) -> bool:
+        return fnmatch.fnmatchcase(test, self.pattern)
+
 
 def compare(plain: Run, managed: Run, expected: Sequence[Expected]) -> list[str]:
-    """One text for each test that passes plainly, not under pycapio, and is not expected to."""
-    wrong = []
-    for test, outcome in plain.outcomes.items():
-        found = managed.outcomes.get(test, Outcome("not run"))
-        if outcome.kind != "passed" or found.kind == "passed":
-            continue
-        if not any(
-            fnmatch.fnmatchcase(test, entry.pattern) and re.search(entry.text, found.text)
-            for entry in expected
-        ):
-            wrong.append(f"{test}: {found.kind}\n{found.text}")
-    return wrong
+    """One text for each test that passes plainly, not under pycapio, and is not expected to; and
+    for each exception that is none."""
+    found = {
+        test: managed.outcomes.get(test, Outcome("not run"))
+        for test, outcome in plain.outcomes.items()
+        if outcome.kind == "passed"
+    }
+    differing = {test: outcome for test, outcome in found.items() if outcome.kind != "passed"}
+    return [
+        *(
+            f"{test}: {differing[test].kind}\n{differing[test].text}"
+            for test in _not_expected(differing, expected)
+        ),
+        *_superfluous(found, differing, expected),
+    ]
+
+
+def on_disk(managed: Run, expected: Sequence[Expected]) -> list[str]:
+    """One text for each test that changed the real directory and is not expected to; and for each
+    exception that is none."""
+    ran = {t: o for t, o in managed.outcomes.items() if o.kind in ("passed", "failed")}
+    touching = {test: outcome for test, outcome in managed.outcomes.items() if outcome.touched}
+    wrong = [f"{test}: changed something on disk" for test in _not_expected(touching, expected)]
+    if managed.touched:
+        wrong.append("after the last test something was changed on disk")
+    return wrong + _superfluous(ran, touching, expected)
+
+
+def _not_expected(tests: Mapping[str, Outcome], expected: Sequence[Expected]) -> list[str]:
+    return [
+        test
+        for test, outcome in tests.items()
+        if not any(e.is_about(test) and re.search(e.text, outcome.text) for e in expected)
+    ]
+
+
+def _superfluous(
+    asked: Mapping[str, Outcome], fired: Mapping[str, Outcome], expected: Sequence[Expected]
+) -> list[str]:
+    """An exception that never fires would hide what breaks later."""
+    return [
+        f"{entry.pattern} needs no exception: {entry.reason}"
+        for entry in expected
+        if any(map(entry.is_about, asked)) and not any(map(entry.is_about, fired))
+    ]
+
+
+def record(directory: Path, version: str, module: str, plain: Run, managed: Run) -> None:
+    """Notes the numbers of a module for report.py."""
+    passed = {test for test, outcome in plain.outcomes.items() if outcome.kind == "passed"}
+    both = {test for test in passed if managed.outcomes.get(test, Outcome("")).kind == "passed"}
+    place = directory / "results"
+    place.mkdir(exist_ok=True)
+    numbers = {
+        "tests": len(plain.outcomes),
+        "plainly": len(passed),
+        "pycapio": len(both),
+        "on_disk": sum(outcome.touched for outcome in managed.outcomes.values()),
+        "opened": managed.opened,
+    }
+    (place / f"{version}-{module}.json").write_text(json.dumps(numbers))
 
 
 def main() -> None:
     """Modules given as arguments, in this interpreter: for trying things out."""
     import tempfile
 
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
     for module in sys.argv[1:]:
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as base:
@@ -175,11 +223,11 @@ def main() -> None:
             os.mkdir(env["CAPIO_STORE"])
             plain = run_module(sys.executable, module, Path(base, "plain"), env, launcher=False)
             managed = run_module(sys.executable, module, Path(base, "capio"), env, launcher=True)
-        wrong = compare(plain, managed, ())
+        wrong = compare(plain, managed, ()) + on_disk(managed, ())
         passed = sum(outcome.kind == "passed" for outcome in plain.outcomes.values())
         print(
             f"== {module}: {passed}/{len(plain.outcomes)} pass plainly, {len(wrong)} of them not "
-            f"under pycapio; opened {managed.opened}, real directory touched: {managed.touched}, "
+            f"under pycapio or on disk; opened {managed.opened}, "
             f"complete: {plain.complete} {managed.complete}, {time.monotonic() - started:.0f} s"
         )
         for text in wrong:

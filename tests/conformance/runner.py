@@ -2,19 +2,27 @@
 
 Arguments: the module's name (below ``test``), the descriptor to report to, the seconds one test
 may take, and a JSON file with the ids of tests to leave out. The current directory and TMPDIR are
-where the tests work. The last line tells how many files were opened through CAPIO.
+where the tests work: of each test it is told whether it changed anything there on disk. The last
+line tells how many files were opened through CAPIO.
 """
 
 from __future__ import annotations
 
+import _io
+import builtins
 import faulthandler
 import importlib
+import io
 import json
 import os
+import posix  # which pycapio leaves alone: what is on disk
 import sys
 import unittest
+from types import ModuleType
 from typing import Any
 
+_import = builtins.__import__
+_import_module = importlib.import_module
 _write = os.write
 
 
@@ -27,6 +35,17 @@ class Reporter(unittest.TestResult):
         self._limit = limit
         self._outcome = "passed"
         self._text = ""
+        self._places = (posix.getcwd(), os.environ["TMPDIR"])
+        self._times = self._look()
+
+    def _look(self) -> list[int]:
+        # Every entry made in a directory, or removed from it, changes its time.
+        return [posix.stat(place).st_mtime_ns for place in self._places]
+
+    def touched(self) -> bool:
+        """Whether anything was changed on disk since it was last asked."""
+        before, self._times = self._times, self._look()
+        return before != self._times
 
     def tell(self, **what: Any) -> None:
         data = json.dumps(what).encode() + b"\n"
@@ -43,7 +62,12 @@ class Reporter(unittest.TestResult):
     def stopTest(self, test: unittest.TestCase) -> None:
         super().stopTest(test)
         faulthandler.cancel_dump_traceback_later()
-        self.tell(test=test.id(), outcome=self._outcome, text=self._text[-4000:])
+        self.tell(
+            test=test.id(),
+            outcome=self._outcome,
+            text=self._text[-4000:],
+            touched=self.touched(),
+        )
 
     def _is(self, outcome: str, text: str = "") -> None:
         if self._outcome in ("passed", "skipped") and not (self._outcome == outcome):
@@ -54,7 +78,7 @@ class Reporter(unittest.TestResult):
         if isinstance(test, unittest.TestCase):
             self._is("failed", text)
         else:  # setUpClass, setUpModule
-            self.tell(test=test.id(), outcome="failed", text=text[-4000:])
+            self.tell(test=test.id(), outcome="failed", text=text[-4000:], touched=self.touched())
 
     def addError(self, test: Any, err: Any) -> None:
         self._failed(test, err)
@@ -77,6 +101,41 @@ class Reporter(unittest.TestResult):
         self._is("failed", "unexpected success")
 
 
+class AsPublic(ModuleType):
+    """For the test module, a C module that has what its public module has by the same names.
+
+    In plain Python those are the same functions and classes. pycapio replaces the public ones only,
+    and they are what test_posix and test_fileio then test.
+    """
+
+    def __init__(self, real: ModuleType, public: ModuleType) -> None:
+        super().__init__(real.__name__)
+        self._real = real
+        self._public = public
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._real, name)
+        return getattr(self._public, name, found) if callable(found) else found
+
+
+STAND_INS = {"posix": AsPublic(posix, os), "_io": AsPublic(_io, io)}
+
+
+def imports_for(module: str) -> tuple[Any, Any]:
+    """What gives the stand-ins to one module: its import statement, and importlib.import_module.
+    The interpreter would miss the real ones in ``sys.modules``."""
+
+    def load(name: str, globals: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if name in STAND_INS and globals and globals.get("__name__") == module:
+            return STAND_INS[name]
+        return _import(name, globals, *args, **kwargs)
+
+    def load_module(name: str, package: Any = None) -> Any:
+        return STAND_INS.get(name) or _import_module(name, package)
+
+    return load, load_module
+
+
 def main() -> None:
     name, descriptor, limit = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     with open(sys.argv[4]) as file:
@@ -88,16 +147,21 @@ def main() -> None:
 
     support.use_resources = {}  # what regrtest enables without -u: nothing large, no network
     try:
+        builtins.__import__, importlib.import_module = imports_for(f"test.{name}")
         module = importlib.import_module(f"test.{name}")
     except unittest.SkipTest as skip:
         reporter.tell(skipped=str(skip))
         return
+    finally:
+        builtins.__import__, importlib.import_module = _import, _import_module
     suite = unittest.defaultTestLoader.loadTestsFromModule(module)
     _leave_out(suite, done)
     try:
         suite.run(reporter)
     finally:
-        reporter.tell(complete=sys.exc_info()[0] is None, opened=opened())
+        reporter.tell(
+            complete=sys.exc_info()[0] is None, opened=opened(), touched=reporter.touched()
+        )
 
 
 def _leave_out(suite: Any, done: set[str]) -> None:
