@@ -1,5 +1,4 @@
-"""Child programs that are no clients: what they find in CAPIO_DIR while they run, and what not after
-that."""
+"""Child programs that are no clients: what they find in CAPIO_DIR while they run, and not after."""
 
 from __future__ import annotations
 

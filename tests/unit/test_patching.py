@@ -16,6 +16,7 @@ import pathlib
 import pickle
 import posix
 import posixpath
+import pydoc
 import subprocess
 import sys
 import tempfile
@@ -1189,6 +1190,39 @@ def test_a_proxy_with_a_place_of_its_own_can_always_be_pickled(user: SimpleNames
     patcher.release()
     assert pickle.loads(during) is pickle.loads(pickle.dumps(proxy)) is proxy
     assert inspect.signature(proxy) == inspect.signature(os.lstat)
+
+
+def test_functions_captured_during_a_context_can_be_pickled() -> None:
+    from pycapio.proxies.table import patcher
+
+    patcher.acquire()
+    captured = (os.stat, open, os.makedirs, os.path.exists, os.path.islink, os.path.ismount)
+    partial = functools.partial(os.path.exists, "/")
+    during = pickle.dumps(captured)
+    patcher.release()
+    now = (os.stat, open, os.makedirs, os.path.exists, os.path.islink, os.path.ismount)
+    assert not set(captured) & set(now)
+    assert pickle.loads(during) == now
+    # Of C functions that which is there now, of others themselves, which act as it does.
+    assert pickle.loads(pickle.dumps(captured)) == (*now[:2], *captured[2:])
+    assert pickle.loads(pickle.dumps(partial))()
+    patcher.acquire()
+    try:
+        assert pickle.loads(pickle.dumps(captured)) == captured == pickle.loads(during)
+    finally:
+        patcher.release()
+
+
+def test_proxies_of_built_in_functions_look_built_in() -> None:
+    @proxy_for(os.stat)
+    def proxy(path: int, *, dir_fd: str = "", follow_symlinks: bool = False) -> None:
+        pass
+
+    assert inspect.isbuiltin(proxy) and inspect.isroutine(proxy)
+    assert isinstance(proxy, type(os.stat)) and proxy.__self__ is os.stat.__self__
+    assert inspect.getfullargspec(proxy) == inspect.getfullargspec(os.stat)
+    assert repr(proxy) == repr(os.stat)
+    assert pydoc.render_doc(proxy) == pydoc.render_doc(os.stat).replace("module posix", "module os")
 
 
 # Costs
