@@ -272,9 +272,7 @@ def _enter() -> None:
     # Not installed in this environment, perhaps: then the parent's own one, if cffi is there.
     sys.path.append(os.path.dirname(package))
     try:
-        import _cffi_backend  # noqa: F401 - all that pycapio needs besides itself
-
-        from pycapio import children
+        from pycapio import _capio_abi, children  # noqa: F401 - the first one needs cffi
     except ImportError as error:
         sys.stderr.write(
             f"pycapio: the files of {sys.executable} (pid {os.getpid()}) are not intercepted: "
