@@ -1,4 +1,5 @@
-"""Says so, once for each library, when native code is given the path of a managed file.
+"""Says so, once for each library, when native code is given the path of a managed file; or does
+with Python what native code would do, for data bases.
 
 Such a library opens the file by itself, in CAPIO_DIR, and neither waits nor publishes. Its entry
 points are wrapped when it is imported.
@@ -89,6 +90,10 @@ _ENTRY_POINTS: Final[dict[str, tuple[tuple[_EntryPoint, ...], str]]] = {
     ),
 }
 
+# Data bases of native code, of which dbm.open and shelve.open take the first that Python has. New
+# ones in CAPIO_DIR are of the kind that is written in Python.
+_DATA_BASES: Final = ("dbm.gnu", "dbm.ndbm", "dbm.sqlite3")
+
 _Test = Callable[[str], bool]
 _told: Final[set[str]] = set()
 
@@ -108,10 +113,13 @@ def watch(spec: ModuleSpec, is_managed: _Test) -> ModuleSpec:
 
 
 def is_watched(fullname: str) -> bool:
-    return fullname in _ENTRY_POINTS
+    return fullname in _ENTRY_POINTS or fullname in _DATA_BASES
 
 
 def _wrap(module: ModuleType, is_managed: _Test) -> None:
+    if module.__name__ in _DATA_BASES:
+        module.open = _dumb_if_new(module.open, is_managed)  # type: ignore[attr-defined]
+        return
     points, way_out = _ENTRY_POINTS[module.__name__]
     library = module.__name__.partition(".")[0]
 
@@ -141,6 +149,19 @@ def _wrap(module: ModuleType, is_managed: _Test) -> None:
             setattr(owner, name, watched(original, functools.partial(look, point)))
         except TypeError:  # a class written in C, of another version of the library
             continue
+
+
+def _dumb_if_new(original: Any, is_managed: _Test) -> Any:
+    @functools.wraps(original)
+    def open(*args: Any, **kwargs: Any) -> Any:
+        flag = args[1] if len(args) > 1 else kwargs.get("flag", "r")
+        if args and flag[:1] in ("c", "n") and is_managed(os.fsdecode(args[0])):
+            import dbm.dumb
+
+            return dbm.dumb.open(*args, **kwargs)
+        return original(*args, **kwargs)
+
+    return open
 
 
 _Look = Callable[[tuple[Any, ...], dict[str, Any]], None]

@@ -61,7 +61,7 @@ NAMES = [
     "to-dir/sub/../inner", "to-inner", "absolute", "absolute-dir/inner", "absolute-dir", "self", "self/self/to-file",
     "up/inner", "up/../file", "dangling", "dangling/", "dangling/x", "dangling/..", "dangling-below", "loop", "loop/",
     "loop/x", "out", "out/thing", "out/new", "out/..", "out/there", "out-thing", "through-file", "dir/../to-dir/sub",
-    "file/.", "file/..", "absent/..", "to-file/.", LONG, LONG + "/x", "dir/" + LONG, "dir/" + "sub/../" * 600 + "inner",
+    "file/.", "file/..", "file/x/..", "file/x/../dir", "to-file/x/../dir", "absent/x/../file", "absent/..", "to-file/.", LONG, LONG + "/x", "dir/" + LONG, "dir/" + "sub/../" * 600 + "inner",
 ]  # fmt: skip
 FEW = ["file", "dir", "absent", "to-file", "to-dir", "to-dir/inner", "dangling", "loop", "out/new", "empty"]  # fmt: skip
 
@@ -271,7 +271,7 @@ def test_two_names(twin: Twin, call: str, source: str) -> None:
 
 
 ODD_NAMES = [
-    "file", "file/", "file/.", "file/..", "file/x", "dir", "dir/", "dir/.", "dir/..", "dir/sub", "dir/sub/..",
+    "file", "file/", "file/.", "file/..", "file/x", "file/x/../dir", "dir", "dir/", "dir/.", "dir/..", "dir/sub", "dir/sub/..",
     "dir/sub/x/", "dir/inner", "empty", "empty/", "absent", "absent/", "absent/.", "absent/..", "absent/x", LONG,
     LONG + "/x", LONG + "/.", "dir/" + LONG, "to-file", "to-file/", "to-file/.", "to-file/x", "to-dir", "to-dir/",
     "to-dir/.", "to-dir/..", "to-dir/sub", "dangling", "dangling/", "dangling/.", "loop", "loop/", "loop/.", "loop/x",

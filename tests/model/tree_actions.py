@@ -79,6 +79,7 @@ def tree_of(root: str) -> dict[str, Any]:
     for base, directories, files in os.walk(root):
         if base == root and ".capio" in directories:
             directories.remove(".capio")
+        directories.sort()
         for name in sorted(directories + files):
             path = os.path.join(base, name)
             status = os.lstat(path)

@@ -24,6 +24,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
+import time
 import wave
 import zipfile
 from collections.abc import Callable
@@ -242,12 +243,21 @@ def line_by_line(root: str) -> Any:
 @compared
 def mailboxes(root: str) -> Any:
     box = mailbox.mbox(os.path.join(root, "mbox"))
-    box.add("From: me\n\nfirst\n")
-    box.add("From: you\n\nsecond\n")
+    for text in ("From: me\n\nfirst\n", "From: you\n\nsecond\n"):
+        message = mailbox.mboxMessage(text)
+        message.set_from("sender", time.gmtime(0))  # else it is the time of writing
+        box.add(message)
     box.flush()
     del box[0]
     box.close()
-    return [message.get_payload() for message in mailbox.mbox(os.path.join(root, "mbox"))]
+    directory = mailbox.Maildir(os.path.join(root, "maildir"))
+    key = directory.add("From: me\n\nin a directory\n")
+    said: list[Any] = [len(directory), directory[key].get_payload()]
+    directory.discard(key)
+    return [
+        *said,
+        *(message.get_payload() for message in mailbox.mbox(os.path.join(root, "mbox"))),
+    ]
 
 
 @compared
@@ -431,6 +441,12 @@ SEVERAL_CLOSES = {
         "with shelve.Shelf(dbm.dumb.open('f', 'n')) as shelf: shelf['list'] = [1, 2]",
         "with shelve.Shelf(dbm.dumb.open('f', 'r')) as shelf: print(shelf['list'])",
         "[1, 2]",
+    ),
+    "shelve.open": (
+        "with shelve.open('f') as shelf: shelf['list'] = [1, 2]\n"
+        "with shelve.open('f') as shelf: shelf['more'] = len(shelf['list'])",
+        "with shelve.open('f', 'r') as shelf: print(sorted(shelf.items()))",
+        "[('list', [1, 2]), ('more', 2)]",
     ),
     "mailbox": (
         "box = mailbox.mbox('f.mbox')\nbox.add('From: me\\n\\nfirst\\n')\nbox.flush()\n"

@@ -56,10 +56,18 @@ class Walker {
     return layers_.InStore(path, st, layer) || layers_.InReal(path, st);
   }
 
+  // What is wrong with a path at which there is nothing.
+  Status WhyNot() const {
+    struct stat st = {};
+    if (at_.inside) return layers_.Find(at_.path, &st, false).status();
+    int error = os().FstatAt(AT_FDCWD, at_.path.c_str(), &st, AT_SYMLINK_NOFOLLOW);
+    return Status::Error(error < 0 ? -error : ENOENT);
+  }
+
   Status Up() {
     struct stat st = {};
     Layer layer = Layer::kReal;
-    if (!Look(at_.path, &st, &layer)) return Status::Error(ENOENT);
+    if (!Look(at_.path, &st, &layer)) return WhyNot();
     if (!S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
     if (!at_.inside) {
       at_.path.resize(at_.path.empty() ? 0 : at_.path.rfind('/'));
