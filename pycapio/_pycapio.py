@@ -470,6 +470,12 @@ def _patiently(
     return _waited(call, session, path, len(path), purpose, *rest, path=shown)
 
 
+def is_whole(session: Handle, path: bytes) -> bool:
+    """Whether there is a file of CAPIO's that is complete, or this app's own. Opens nothing: a
+    process would lose its locks on the file by closing it."""
+    return bool(_library.capio_mode(session, path, len(path), FOR_CONTENT | _NOWAIT) >= 0)
+
+
 class _Buffers:
     """Memory for what a call hands out. Kept from one call to the next: making it takes as long as
     the call. Each is one call's alone, also when a signal handler or a finalizer makes another one

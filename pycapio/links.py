@@ -490,22 +490,9 @@ class _Directory:
     def _is_shown(self, relative: bytes, mode: int) -> bool:
         """Of an entry of a directory: whether it is a file, or a link to one, and complete."""
         if stat.S_ISREG(mode):
-            return self._is_whole(relative)
+            return _pycapio.is_whole(self.session.handle, os.path.join(self.real, relative))
         link = self._link(relative)
         return link is not None and not _is_directory(link)
-
-    def _is_whole(self, relative: bytes) -> bool:
-        """Whether the file is complete, or this app's own."""
-        path = os.path.join(self.real, relative)
-        opened = _pycapio.open_file(self.session.handle, path, os.O_RDONLY, 0, path)
-        if opened is None:
-            return False
-        fd, handle = opened
-        if handle is None:
-            _close(fd)
-            return True
-        _pycapio.file_close(handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSE)
-        return False
 
     def _show_file(self, made: Plan, relative: bytes) -> bytes | None:
         name = os.path.join(self.real, relative)

@@ -37,6 +37,8 @@ _TRANSLATED: Final = (
     Row("chmod", FOR_CHANGE, Links.ARGUMENT),
     Row("chown", FOR_CHANGE, Links.ARGUMENT),
     Row("lchown", FOR_CHANGE, Links.ITSELF),
+    Row("fchmod", FOR_CHANGE),
+    Row("fchown", FOR_CHANGE),
     Row("utime", FOR_CHANGE, Links.ARGUMENT, shows_path=sys.version_info >= (3, 13)),
     Row("readlink", FOR_EXISTENCE, Links.ITSELF),
     Row("statvfs", FOR_EXISTENCE),

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from pycapio._pycapio import FOR_CHANGE, FOR_ENTRY, NOFOLLOW
 from pycapio.patching import proxy_for
+from pycapio.proxies import places
 from pycapio.proxies._dispatch import At, backing, with_user_path
+from pycapio.session import current
 
 
 class Links(Enum):
@@ -20,12 +22,20 @@ class Links(Enum):
 
 
 class Row(NamedTuple):
-    """A function of os whose first argument is a path (or a descriptor, which is left to it)."""
+    """A function of os whose first argument is a path, or a descriptor."""
 
     name: str
     purpose: int  # FOR_*: what the path is resolved for, and so what is waited for
     links: Links = Links.FOLLOWED
     shows_path: bool = True  # whether the original's errors hold the path
+
+
+def _will_change(fd: int) -> None:
+    """A file that has been written back is so once more when its owner, mode or times change."""
+    name = places.kernel_name(fd) if current() else None
+    path = None if name is None else places.user_path(name)
+    if path is not None:
+        backing(path, FOR_CHANGE)
 
 
 def twin(row: Row) -> Any:
@@ -43,6 +53,8 @@ def twin(row: Row) -> Any:
             dir_fd = kwargs.get("dir_fd")
             where = backing(path, wanted, dir_fd)
             if where is None:
+                if row.purpose == FOR_CHANGE and isinstance(path, int):
+                    _will_change(path)
                 return original(path, *args, **kwargs)
             kwargs.pop("dir_fd", None)
             shown = At(path, dir_fd)

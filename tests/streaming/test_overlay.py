@@ -360,3 +360,111 @@ def test_excluded_files_in_directories_of_the_store(capio: Workflow) -> None:
     assert (capio.dir / "d/e/b.tmp").read_text() == "b"
     assert (capio.dir / "d/e/f.dir").is_dir()
     assert (capio.dir / "d/e").stat().st_mode & 0o777 == 0o750
+
+
+def test_attributes_changed_after_write_back_reach_the_directory(capio: Workflow) -> None:
+    """By path and by descriptor, when the bytes are there already."""
+    names = ["path", "descriptor", "own", "times", "times2", "attribute", "attribute2"]
+    capio.pair(names, committed="on_close", permanent=names)
+    consumer = capio.step(
+        "consumer",
+        """
+        import os
+        print("up", flush=True)
+        input()
+
+        def by_descriptor(name, call, flags=os.O_RDONLY):
+            fd = os.open(name, flags)
+            call(fd)
+            os.close(fd)
+
+        os.chmod("path", 0o640)
+        by_descriptor("descriptor", lambda fd: os.fchmod(fd, 0o604))
+        by_descriptor("own", lambda fd: os.chmod(fd, 0o600))
+        os.utime("times", (5, 6))
+        by_descriptor("times2", lambda fd: os.utime(fd, (7, 8)), os.O_RDWR)
+        os.setxattr("attribute", "user.k", b"one")
+        by_descriptor("attribute2", lambda fd: os.setxattr(fd, "user.k", b"two"))
+        """,
+    )
+    consumer.expect("up")
+    capio.run("producer", f"for name in {names}: open(name, 'w').close()\n")
+    assert all((capio.dir / name).stat().st_mode & 0o777 == 0o644 for name in names)
+    consumer.send()
+    consumer.finish()
+    assert capio.wait_for_server_end()
+    modes = [(capio.dir / name).stat().st_mode & 0o777 for name in names]
+    assert modes == [0o640, 0o604, 0o600, 0o644, 0o644, 0o644, 0o644]
+    assert [(capio.dir / name).stat().st_mtime for name in ("times", "times2")] == [6, 8]
+    assert os.getxattr(capio.dir / "attribute", "user.k") == b"one"
+    assert os.getxattr(capio.dir / "attribute2", "user.k") == b"two"
+
+
+def test_copies_that_are_being_made_do_not_keep_a_directory(capio: Workflow) -> None:
+    (capio.dir / "d").mkdir()
+    (capio.dir / "d" / ".capio-12-34.tmp").write_text("of a file that is removed")
+    (capio.dir / "full").mkdir()
+    (capio.dir / "full" / ".capio-12-34.tmp").write_text("of another one")
+    (capio.dir / "full" / "file").write_text("stays")
+    capio.run(
+        "producer",
+        """
+        import errno, os
+        assert os.listdir("d") == []
+        os.rmdir("d")
+        assert not os.path.exists("d")
+        try:
+            os.rmdir("full")
+        except OSError as error:
+            assert error.errno == errno.ENOTEMPTY
+        """,
+    )
+    assert sorted(os.listdir(capio.dir)) == ["full"]
+    assert sorted(os.listdir(capio.dir / "full")) == [".capio-12-34.tmp", "file"]
+
+
+def test_locks_of_a_process_stay(capio: Workflow) -> None:
+    """fcntl(2) locks go with the first close of the file in their process, whoever's it is."""
+    (capio.dir / "input").write_text("text")
+    capio.run(
+        "producer",
+        """
+        import fcntl, glob, os, pathlib, shutil, subprocess
+
+        def is_locked(name):
+            read, write = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                with open(name, "r+b") as file:
+                    try:
+                        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except OSError:
+                        os.write(write, b"y")
+                os._exit(0)
+            os.waitpid(pid, 0)
+            os.close(write)
+            with open(read, "rb") as answer:
+                return answer.read() == b"y"
+
+        for name in ("new", "input"):
+            with open(name, "w+b" if name == "new" else "r+b") as file:
+                file.write(b"abc")
+                file.flush()
+                fcntl.lockf(file, fcntl.LOCK_EX)
+                for call in (
+                    lambda: os.stat(name), lambda: os.lstat(name), lambda: os.path.exists(name),
+                    lambda: os.path.getsize(name), lambda: os.listdir(), lambda: glob.glob("*"),
+                    lambda: [entry.stat() for entry in os.scandir()],
+                    lambda: pathlib.Path(name).resolve(), lambda: os.access(name, os.R_OK),
+                    lambda: os.chmod(name, 0o640), lambda: os.utime(name),
+                    lambda: os.listxattr(name), lambda: os.fstat(file.fileno()),
+                    lambda: (os.rename(name, name + "2"), os.rename(name + "2", name)),
+                    lambda: (os.link(name, name + "3"), os.unlink(name + "3")),
+                    lambda: subprocess.run(["true"]),
+                    lambda: subprocess.run(["cat", name], stdout=subprocess.DEVNULL),
+                    lambda: open("other", "w").close(), lambda: os.ftruncate(file.fileno(), 2),
+                ):
+                    call()
+                    assert is_locked(name), call.__code__.co_firstlineno
+        """,
+    )

@@ -114,8 +114,15 @@ PersistOutcome PersistFile(Store* store, PersistTask task) {
     outcome.superseded = true;
     return outcome;
   }
-  std::string parent(ParentOf(t.to));
-  outcome.status = store->layers->MakeInReal(parent);
+  {
+    // A directory that goes at this moment must not come back.
+    MoveWindow window(store, t.name);
+    if (!t.salvage && (!window.Await() || !StillNamed(store, record, t.name))) {
+      outcome.superseded = true;
+      return outcome;
+    }
+    outcome.status = store->layers->MakeInReal(std::string(ParentOf(t.to)));
+  }
   if (!outcome.status.ok()) return outcome;
   auto same = [&] {
     return record->status.load(std::memory_order_acquire) == status &&
@@ -142,6 +149,8 @@ PersistOutcome PersistFile(Store* store, PersistTask task) {
   // we put the file there behind its back.
   MoveWindow window(store, t.name);
   if (!t.salvage && !window.Await()) outcome.superseded = true;
+  // Where it was removed with its directory, and the copy with that, nothing has failed.
+  if (!t.salvage && !StillNamed(store, record, t.name)) outcome.superseded = true;
   if (outcome.status.ok() && !outcome.superseded) {
     int error =
         os().RenameAt(store->real.get(), temporary.c_str(), store->real.get(), t.to.c_str());
@@ -158,6 +167,7 @@ PersistOutcome PersistFile(Store* store, PersistTask task) {
     }
   }
   (void)os().UnlinkAt(store->real.get(), temporary.c_str(), 0);
+  if (outcome.superseded) outcome.status = Status::Ok();
   return outcome;
 }
 

@@ -27,6 +27,33 @@ constexpr size_t kNameOffset = 19;  // of d_name in linux_dirent64, getdents64(2
 
 std::string RandomName() { return "x" + std::to_string(os().Random()); }
 
+// The name of a copy that is being made, by write-back or by a rename into CAPIO_DIR or out of it.
+bool IsTemporary(const DirEntry& entry) {
+  constexpr std::string_view kPrefix = ".capio-";
+  std::string_view name = entry.name;
+  if (!name.starts_with(kPrefix)) return false;
+  name.remove_prefix(kPrefix.size());
+  if (name.ends_with(".tmp")) name.remove_suffix(4);
+  return !name.empty() && name.find_first_not_of("0123456789-") == std::string_view::npos;
+}
+
+// rmdir(2) below CAPIO_DIR, where copies may be left of files that were removed while they were
+// made. They are not listed, and nobody misses them.
+int RemoveDirectoryOf(int dir, const char* path) {
+  constexpr int kMostTries = 100;
+  int error = 0;
+  for (int i = 0; i < kMostTries; ++i) {
+    error = os().UnlinkAt(dir, path, AT_REMOVEDIR);
+    if (error != -ENOTEMPTY) return error;
+    auto entries = ListDirectory(dir, path, Layer::kReal);
+    if (!entries.ok() || !std::all_of(entries->begin(), entries->end(), IsTemporary)) return error;
+    for (const DirEntry& entry : *entries) {
+      (void)os().UnlinkAt(dir, Below(path, entry.name).c_str(), 0);
+    }
+  }
+  return error;
+}
+
 ForkMutex& plain_mutex = *new ForkMutex(ForkMutex::kLeaf);
 std::atomic<uint64_t> layers_made{0};
 
@@ -458,7 +485,7 @@ Status Layers::Rmdir(const std::string& path) {
   bool removed = false;
   for (int dir : {real_, fs}) {
     if (dir < 0) continue;
-    int error = os().UnlinkAt(dir, At(path), AT_REMOVEDIR);
+    int error = RemoveDirectoryOf(dir, At(path));
     if (error < 0 && error != -ENOENT) return Status::Error(-error);
     removed |= error == 0;
   }
@@ -561,11 +588,11 @@ Status Layers::Rename(const std::string& from, const std::string& to) {
       return Status::Error(-error);
     }
   }
-  if (in_tree || in_fs) {
-    // Hidden now; but a path through it would be followed.
-    if (InReal(to, &st) && S_ISLNK(st.st_mode)) (void)os().UnlinkAt(real_, to.c_str(), 0);
-    return Status::Ok();
+  // Hidden now; but a path through it would be followed.
+  if ((in_tree || in_fs) && InReal(to, &st) && S_ISLNK(st.st_mode)) {
+    (void)os().UnlinkAt(real_, to.c_str(), 0);
   }
+  if (in_tree) return Status::Ok();
   // It has the new name now; one of that name above it would hide it.
   for (Layer above : {Layer::kFs, Layer::kTree}) {
     if (above == Layer::kFs && in_fs) continue;
@@ -575,20 +602,6 @@ Status Layers::Rename(const std::string& from, const std::string& to) {
   }
   return Status::Ok();
 }
-
-namespace {
-
-// The name of a copy that is being made, by write-back or by a rename into CAPIO_DIR or out of it.
-bool IsTemporary(const DirEntry& entry) {
-  constexpr std::string_view kPrefix = ".capio-";
-  std::string_view name = entry.name;
-  if (!name.starts_with(kPrefix)) return false;
-  name.remove_prefix(kPrefix.size());
-  if (name.ends_with(".tmp")) name.remove_suffix(4);
-  return !name.empty() && name.find_first_not_of("0123456789-") == std::string_view::npos;
-}
-
-}  // namespace
 
 // Entries of two trees come in no common order. One whose age is not known (a directory) follows
 // the one before it.
