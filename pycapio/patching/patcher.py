@@ -195,7 +195,9 @@ class Patcher:
             with self._lock:
                 wanted = self._users > 0 or self._pinned
                 if wanted == self._active:
-                    self._end_transition()
+                    self._busy = None
+                    if self._waiting:
+                        self._changed.notify_all()
                     return
             if wanted:
                 self._patch()
@@ -276,20 +278,24 @@ class Patcher:
         undo = self._undo
         refused: list[tuple[Site, Exception]] = []
         interrupted: BaseException | None = None
-        repeated: Site | None = None
+        repeated: Any = None
         while undo:
-            site, holder, before = undo[-1]
+            entry = undo[-1]
             try:
-                site.restore(holder, before)
+                for entry in reversed(undo):
+                    site, holder, before = entry
+                    site.restore(holder, before)
+                undo.clear()
             except Exception as error:  # noqa: BLE001 - reported below
-                refused.append((site, error))
+                refused.append((entry[0], error))
+                _drop_from(entry, undo)
             except BaseException as error:  # noqa: BLE001 - raised below
                 # Ctrl-C must not leave the step undone, so it is repeated, once.
                 interrupted = error
-                if repeated is not site:
-                    repeated = site
-                    continue
-            undo.pop()
+                _drop_from(entry, undo)
+                if repeated is not entry:
+                    repeated = entry
+                    undo.append(entry)
         if refused:
             names = ", ".join(str(site) for site, _ in refused)
             raise RuntimeError(
@@ -374,6 +380,12 @@ class Patcher:
             self._settle()
         finally:
             self._end_transition()
+
+
+def _drop_from(entry: Any, undo: list[Any]) -> None:
+    """Takes an entry of the list away, and all that follow it."""
+    while undo.pop() is not entry:
+        pass
 
 
 def _frozen_objects() -> int:

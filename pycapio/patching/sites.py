@@ -61,21 +61,25 @@ class Site:
 class OwnerSite(Site):
     """The attribute that a Replacement names."""
 
-    __slots__ = ("_globals", "owner")
+    __slots__ = ("_attributes", "owner")
 
     def __init__(self, owner: Any, name: str, old: Any, new: Any) -> None:
         super().__init__(nothing, name, old, new)
         self.owner = owner
-        # Reading modules directly halves the time of entering.
-        self._globals = module_dict(owner) if issubclass(type(owner), ModuleType) else None
+        # A view of them, for most owners: that halves the time of entering.
+        self._attributes: Any = None
+        if issubclass(type(owner), ModuleType):
+            self._attributes = module_dict(owner)
+        elif issubclass(type(owner), type):
+            self._attributes = class_dict(owner)
 
     @property
     def proxy(self) -> Any:
         return self.new.__func__ if type(self.new) in WRAPPERS else self.new
 
     def read(self, holder: Any) -> Any:
-        if self._globals is not None:
-            return self._globals.get(self.key, MISSING)
+        if self._attributes is not None:
+            return self._attributes.get(self.key, MISSING)
         return own_attribute(holder, self.key)
 
     def write(self, holder: Any, value: Any) -> None:
@@ -112,6 +116,12 @@ class NamesSite(Site):
         return "the names of proxies"
 
 
+def _getter(*keys: str) -> Callable[[Any], tuple[Any, ...]]:
+    if len(keys) > 1:
+        return itemgetter(*keys)
+    return lambda holder: (holder[keys[0]],)
+
+
 class GlobalsSite(Site):
     """The attributes of one module that Replacements name, at once. A module runs no code when they
     are set, so nothing can fail half-way but by an interrupt, which restore() bears.
@@ -126,8 +136,7 @@ class GlobalsSite(Site):
         old, new = (tuple(getattr(owner, name) for owner in owners) for name in ("old", "new"))
         super().__init__(nothing, None, old, new)
         self._keys = tuple(owner.key for owner in owners)
-        # For a single key it would return no tuple.
-        self._get = itemgetter(*self._keys, self._keys[0])
+        self._get = _getter(*self._keys)
         self._originals = dict(zip(self._keys, old))  # noqa: B905 - they are of one length
         self._proxies = dict(zip(self._keys, new))  # noqa: B905
         self._name = label(owners[0].owner)
@@ -139,21 +148,21 @@ class GlobalsSite(Site):
 
     def read(self, holder: Any) -> Any:
         try:
-            return self._get(holder)[:-1]
+            return self._get(holder)
         except KeyError:
             return tuple(holder.get(key, MISSING) for key in self._keys)
 
     def write(self, holder: Any, value: Any) -> None:
         if value is self.new:
             holder.update(self._proxies)
-        elif value == self.old:
+        elif value is self.old:
             holder.update(self._originals)
         else:
             holder.update(zip(self._keys, value))  # noqa: B905
 
     def restore(self, holder: Any, before: Any) -> None:
-        if MISSING not in before and self.read(holder) == self.new:
-            self.write(holder, before)
+        if before == self.old and self.read(holder) == self.new:
+            self.write(holder, self.old)
             return
         for key, new, old in zip(self._keys, self.new, before):  # noqa: B905
             if holder.get(key) is new:
