@@ -151,11 +151,22 @@ def main_importer(name: str, filename: str) -> Any:
         found = _session.backing_path(name, FOR_CONTENT)
         if os.path.isdir(name):
             return importlib.machinery.FileFinder(filename)  # where ours looks first
+        if zipfile := _zip_file(filename):
+            return zipfile
         if found is name:
             raise ImportError
         return _runner.ScriptImporter(name, filename)
     except OSError:
         raise ImportError from None
+
+
+def _zip_file(filename: str) -> Any:
+    import zipimport
+
+    try:
+        return zipimport.zipimporter(filename)
+    except zipimport.ZipImportError:
+        return None
 
 
 def disarm() -> None:

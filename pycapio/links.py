@@ -162,6 +162,8 @@ def _show_programs(made: Plan, names: list[bytes], search: bool) -> bytes | None
             instead = _show_path(made, name)
             if instead is not None:
                 made.programs[index] = path = instead
+            if _PYTHON.match(os.path.basename(name)):
+                _show_environment(made, os.path.dirname(name))
         if _access(path, os.X_OK):
             return path
         if made.directories:
@@ -170,6 +172,14 @@ def _show_programs(made: Plan, names: list[bytes], search: bool) -> bytes | None
                 made.programs[index] = interpreter
                 return interpreter
     return None
+
+
+def _show_environment(made: Plan, directory: bytes) -> None:
+    """A Python looks beside and above itself for its virtual environment."""
+    for place in (directory, os.path.dirname(directory)):
+        path = os.path.join(_base(made), place, b"pyvenv.cfg")
+        if _session.session_for(path) is not None and _is_found(path):
+            _show_path(made, place or b".")
 
 
 def _is_found(path: bytes) -> bool:

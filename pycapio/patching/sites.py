@@ -223,23 +223,35 @@ class MemberSite(Site):
 
 
 class FinderSite(Site):
-    """A finder on sys.meta_path, a list that is read by whoever imports and may be exchanged."""
+    """A finder on sys.meta_path, a list that is read by whoever imports and may be exchanged.
 
-    __slots__ = ()
+    If it has a path_hook, that is on sys.path_hooks for as long; answers that Python remembers are
+    forgotten by its forget(entries).
+    """
+
+    __slots__ = ("_hook",)
 
     def __init__(self, finder: Any) -> None:
         super().__init__(nothing, None, None, finder)
+        self._hook = getattr(finder, "path_hook", None)
 
     def read(self, holder: Any) -> Any:
         return self.new if self.new in holder.meta_path else None
 
     def write(self, holder: Any, value: Any) -> None:
-        finders = holder.meta_path
+        finders, hooks = holder.meta_path, holder.path_hooks
+        # An interrupt in between leaves the finder, by which the step is found to be undone.
         if value is None:
+            if self._hook in hooks:
+                hooks.remove(self._hook)
+                self.new.forget(holder.path_importer_cache)
             finders.remove(self.new)
             return
         names = [getattr(finder, "__name__", None) for finder in finders]
         finders.insert(names.index("PathFinder") if "PathFinder" in names else 0, value)
+        if self._hook is not None:
+            hooks.insert(0, self._hook)
+            self.new.forget(holder.path_importer_cache)
 
     def __str__(self) -> str:
         return "sys.meta_path"

@@ -2,7 +2,9 @@
 
 Python's own path finder looks at the kernel's files, which for a managed directory are those of
 CAPIO_DIR itself. The finder here answers for such entries of ``sys.path`` and ``__path__``, in
-their order among the others. Looking for a module never waits. The loaders are Python's own.
+their order among the others; for whoever asks that path finder himself (pytest, pkgutil, runpy),
+``sys.path_hooks`` leads to the same. Looking for a module never waits. The loaders are Python's
+own.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ import os
 import posixpath
 import stat as _stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
-from typing import Any
+from typing import Any, ClassVar
 
 from pycapio._pycapio import FOR_LOOKUP
 from pycapio.proxies import native, places
@@ -98,6 +100,64 @@ class Finder:
     @staticmethod
     def invalidate_caches() -> None:
         """Nothing is cached."""
+
+    # How many of Python's answers were looked at last.
+    _known: ClassVar[int] = 0
+
+    @staticmethod
+    def path_hook(entry: str) -> DirectoryFinder:
+        """Belongs on ``sys.path_hooks``, first. Raises ImportError for what is no managed
+        directory."""
+        place = _place(entry) if current() else ""
+        if not place or _kind(place) != _stat.S_IFDIR:
+            raise ImportError(f"{entry!r} is not a directory managed by CAPIO", path=entry)
+        return DirectoryFinder(entry)
+
+    @staticmethod
+    def forget(answers: dict[str, Any]) -> None:
+        """Drops what Python remembers about entries of ``sys.path`` that are managed, or that the
+        hook has answered for."""
+        if len(answers) == Finder._known:
+            return
+        for entry, finder in list(answers.items()):
+            if isinstance(finder, DirectoryFinder) or (finder is not None and _place(entry)):
+                del answers[entry]
+        Finder._known = len(answers)
+
+
+class DirectoryFinder:
+    """Finds modules in one managed directory, an entry of ``sys.path``."""
+
+    def __init__(self, entry: str) -> None:
+        self.path = entry
+
+    def find_spec(self, fullname: str, target: Any = None) -> ModuleSpec | None:
+        place = _place(self.path)
+        return _find_in(place, fullname) if place else None
+
+    def iter_modules(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
+        """Names of modules there, and whether each is a package: what ``pkgutil`` asks for."""
+        from inspect import getmodulename
+
+        place = _place(self.path)
+        names = sorted(os.listdir(place)) if place else []
+        seen = {"__init__"}
+        for name in names:
+            directory = "." not in name and _kind(posixpath.join(place, name)) == _stat.S_IFDIR
+            if directory:
+                inside = map(getmodulename, os.listdir(posixpath.join(place, name)))
+                module = name if "__init__" in inside else None
+            else:
+                module = getmodulename(name)
+            if module and "." not in module and module not in seen:
+                seen.add(module)
+                yield prefix + module, directory
+
+    def invalidate_caches(self) -> None:
+        """Nothing is cached."""
+
+    def __repr__(self) -> str:
+        return f"DirectoryFinder({self.path!r})"
 
 
 def _is_elsewhere(path: str) -> bool:

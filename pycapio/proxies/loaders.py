@@ -9,6 +9,7 @@ from __future__ import annotations
 import _frozen_importlib_external as _external
 import os
 import threading
+import zipimport
 from collections.abc import Callable
 from importlib.machinery import (
     ExtensionFileLoader,
@@ -17,10 +18,11 @@ from importlib.machinery import (
     SourcelessFileLoader,
 )
 from typing import Any, Final
+from zipimport import zipimporter
 
 from pycapio._pycapio import FOR_LOOKUP
 from pycapio.patching import proxy_for
-from pycapio.proxies import descriptors, names
+from pycapio.proxies import descriptors, names, queries
 from pycapio.proxies._dispatch import backing, managed, with_user_path
 
 # Where the methods are that all three kinds of loaders share.
@@ -103,6 +105,80 @@ def create_module_proxy(self: Any, spec: ModuleSpec) -> Any:
     return _create_module(self, ModuleSpec(spec.name, self, origin=where))
 
 
+# ---- zip files -----------------------------------------------------------------------------------
+
+_read_directory: Callable[[str], dict[str, Any]] = zipimport._read_directory  # type: ignore[attr-defined]
+_zip_data: Callable[[str, Any], bytes] = zipimport._get_data  # type: ignore[attr-defined]
+_zip_init = zipimporter.__init__
+_zip_directories: dict[str, Any] = zipimport._zip_directory_cache  # type: ignore[attr-defined]
+
+
+@proxy_for(_read_directory, module="zipimport")
+def read_directory_proxy(archive: Any) -> dict[str, Any]:
+    where = _where(archive)
+    if where is None or where == archive:
+        return _read_directory(archive)
+    try:
+        found = _read_directory(where)
+    except zipimport.ZipImportError as error:
+        raise _shown(error, where, archive) from None
+    # Each entry begins with the path that modules show as theirs; a directory may have none.
+    return {
+        name: entry and (archive + entry[0][len(where) :], *entry[1:])
+        for name, entry in found.items()
+    }
+
+
+@proxy_for(_zip_data, module="zipimport")
+def zip_data_proxy(archive: Any, toc_entry: Any) -> bytes:
+    where = _where(archive)
+    if where is None or where == archive:
+        return _zip_data(archive, toc_entry)
+    try:
+        return _zip_data(where, toc_entry)
+    except zipimport.ZipImportError as error:
+        raise _shown(error, where, archive) from None
+
+
+@proxy_for(_zip_init, module="zipimport")
+def zip_init_proxy(self: Any, path: Any) -> None:
+    archive, where = _archive_in(path)
+    if where is None:
+        return _zip_init(self, path)
+    try:
+        _zip_init(self, where + os.fsdecode(path)[len(archive) :])
+    except zipimport.ZipImportError as error:
+        raise _shown(error, where, archive) from None
+    _zip_directories.pop(where, None)
+    self.archive = archive
+    _zip_directories[archive] = read_directory_proxy(archive)
+    if "_files" in vars(self):
+        self._files = _zip_directories[archive]
+
+
+def _archive_in(path: Any) -> tuple[str, Any]:
+    """The managed file that a path names, or leads into, and its backing path, None if it is
+    another than the path."""
+    try:
+        archive = os.fsdecode(path)
+    except TypeError:
+        return "", None
+    while managed(archive) is not None:
+        where = _where(archive)
+        if where is not None and queries.exists_proxy(archive):
+            return archive, where if where != archive and os.path.isfile(where) else None
+        above = os.path.dirname(archive)
+        if above == archive:
+            break
+        archive = above
+    return archive, None
+
+
+def _shown(error: zipimport.ZipImportError, where: str, archive: str) -> zipimport.ZipImportError:
+    text = str(error).replace(where, archive)
+    return zipimport.ZipImportError(text, path=(error.path or "").replace(where, archive))
+
+
 # What is replaced, by owner and name.
 TWINS: Final[tuple[tuple[Any, str, Any], ...]] = (
     (_FileLoader, "get_data", get_data_proxy),
@@ -110,4 +186,7 @@ TWINS: Final[tuple[tuple[Any, str, Any], ...]] = (
     (SourceFileLoader, "set_data", set_data_proxy),
     (ExtensionFileLoader, "create_module", create_module_proxy),
     (_external, "_write_atomic", write_atomic_proxy),
+    (zipimport, "_read_directory", read_directory_proxy),
+    (zipimport, "_get_data", zip_data_proxy),
+    (zipimporter, "__init__", zip_init_proxy),
 )

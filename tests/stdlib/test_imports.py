@@ -282,3 +282,139 @@ def test_modules_loaded_by_their_path_and_compiled(capio: Any) -> None:
             f"two.{sys.implementation.cache_tag}.pyc",
         ]
     )
+
+
+def test_zip_files_and_directories_that_are_run(capio: Any) -> None:
+    """By the interpreter, by runpy, and as entries of sys.path."""
+    capio.run(
+        "producer",
+        """
+        import importlib, os, runpy, subprocess, sys, zipapp, zipimport
+
+        os.mkdir("app")
+        with open("app/__main__.py", "w") as file:
+            file.write("import sys, inner\\nprint(__file__, sys.path[0], inner.__file__, inner.f())\\n")
+        with open("app/inner.py", "w") as file:
+            file.write("def f(): return 7\\ndef g(): 1 / 0\\n")
+        zipapp.create_archive("app", "app.pyz")
+        here = os.getcwd()
+        for name in ("app.pyz", "app", here + "/app.pyz"):
+            full = os.path.join(here, name)
+            done = subprocess.run([sys.executable, name], capture_output=True, text=True, check=True)
+            assert done.stdout.split() == [f"{full}/__main__.py", full, f"{full}/inner.py", "7"], done
+            assert runpy.run_path(name)["inner"].f() == 7
+            del sys.modules["inner"]
+
+        sys.path.insert(0, here + "/app.pyz")
+        import inner
+        assert inner.__file__ == here + "/app.pyz/inner.py"
+        assert isinstance(inner.__loader__, zipimport.zipimporter)
+        assert inner.__loader__.archive == here + "/app.pyz"
+        assert inner.__loader__.get_data(inner.__file__).startswith(b"def f")
+        assert importlib.reload(inner).f() == 7
+        try:
+            inner.g()
+        except ZeroDivisionError:
+            import traceback
+            assert "def g(): 1 / 0" in traceback.format_exc()
+
+        with open("no.pyz", "w") as file:
+            file.write("raise SystemExit(5)")
+        assert subprocess.run([sys.executable, "no.pyz"]).returncode == 5
+        for name in ("no.pyz", "none.pyz"):
+            try:
+                zipimport.zipimporter(here + "/" + name)
+            except zipimport.ZipImportError as error:
+                assert str(error).startswith("not a Zip file") and here in error.path, error
+            else:
+                raise AssertionError(name)
+        """,
+    )
+
+
+def test_who_asks_the_path_finder_himself(capio: Any) -> None:
+    capio.run(
+        "producer",
+        """
+        import importlib.machinery, os, pkgutil, sys
+        from importlib.resources import files
+
+        os.makedirs("pk/sub")
+        os.mkdir("pk/none")
+        for name in ("__init__.py", "a.py", "b.txt", "sub/__init__.py", "sub/c.py", "none/d.py"):
+            open("pk/" + name, "w").close()
+        sys.path.insert(0, os.getcwd())
+        import pk
+        names = [module.name for module in pkgutil.walk_packages(pk.__path__, "pk.")]
+        assert names == ["pk.a", "pk.sub", "pk.sub.c"], names
+        assert [m.ispkg for m in pkgutil.iter_modules([os.getcwd()]) if m.name == "pk"] == [True]
+        spec = importlib.machinery.PathFinder.find_spec("pk")
+        assert spec.origin == os.getcwd() + "/pk/__init__.py"
+        assert type(spec.loader) is importlib.machinery.SourceFileLoader
+        assert importlib.machinery.PathFinder.find_spec("nowhere") is None
+        assert files("pk").joinpath("b.txt").read_text() == ""
+        """,
+    )
+
+
+def test_hooks_are_given_back(capio: Any) -> None:
+    capio.python(
+        """
+        import os, pkgutil, sys
+        from pycapio import CapioContext
+
+        hooks = list(sys.path_hooks)
+        with CapioContext(capio_dir=DIR, workflow_name=WF, await_server_timeout_seconds=60):
+            assert len(sys.path_hooks) == len(hooks) + 1
+            os.mkdir(DIR + "/made")
+            open(DIR + "/made/one.py", "w").close()
+            assert [m.name for m in pkgutil.iter_modules([DIR + "/made"])] == ["one"]
+            assert DIR + "/made" in sys.path_importer_cache
+        assert sys.path_hooks == hooks
+        assert DIR + "/made" not in sys.path_importer_cache
+        """
+    ).finish()
+
+
+def test_pytest_in_capio_dir(capio: Any) -> None:
+    """It finds, rewrites and caches test modules by its own means."""
+    capio.run(
+        "producer",
+        """
+        import os
+        import pytest
+
+        lines = (
+            "import os",
+            "def test_rewritten():",
+            "    try:",
+            "        assert len('four') == 5",
+            "    except AssertionError as error:",
+            "        assert '4 == 5' in str(error)",
+            "def test_files(tmp_path, capfd):",
+            "    (tmp_path / 'x').write_text('y')",
+            "    os.system(f'cat {tmp_path}/x')",
+            "    assert capfd.readouterr().out == 'y'",
+        )
+        os.makedirs("project/tests")
+        with open("project/tests/test_it.py", "w") as file:
+            file.write("\\n".join(lines))
+        status = pytest.main(["-q", "--basetemp=base", "-p", "no:xdist", "project"])
+        assert status == 0, status
+        assert os.path.exists(".pytest_cache/README.md")
+        """,
+    )
+
+
+def test_a_virtual_environment(capio: Any) -> None:
+    capio.run(
+        "producer",
+        """
+        import subprocess, venv
+
+        venv.create("env", symlinks=True)
+        code = "import sys; print(sys.prefix)"
+        found = subprocess.run(["env/bin/python", "-c", code], capture_output=True, text=True)
+        assert found.stdout.strip().endswith("/env"), found
+        """,
+    )
