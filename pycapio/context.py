@@ -185,7 +185,8 @@ class CapioContext:
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            with self._using(rules), self._stepping():
+            session = self._session or self.session
+            with _Use(session, [*self._rules, *rules]), _Step(session):
                 return function(*args, **kwargs)
 
         return call

@@ -110,8 +110,12 @@ class Plan:
                         sets.setdefault(id(members), []).append(site)
                     else:
                         single_members.append(site)
+        # Not what stands alone.
+        single_owners += [named[0] for named in modules.values() if len(named) == 1]
         self.at_once = tuple(
-            (GlobalsSite(named), module_dict(named[0].owner)) for named in modules.values()
+            (GlobalsSite(named), module_dict(named[0].owner))
+            for named in modules.values()
+            if len(named) > 1
         )
         self.joining = tuple((MembersSite(sites), sites[0].members) for sites in sets.values())
         self.single_owners = tuple(single_owners)

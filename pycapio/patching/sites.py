@@ -116,15 +116,9 @@ class NamesSite(Site):
         return "the names of proxies"
 
 
-def _getter(*keys: str) -> Callable[[Any], tuple[Any, ...]]:
-    if len(keys) > 1:
-        return itemgetter(*keys)
-    return lambda holder: (holder[keys[0]],)
-
-
 class GlobalsSite(Site):
-    """The attributes of one module that Replacements name, at once. A module runs no code when they
-    are set, so nothing can fail half-way but by an interrupt, which restore() bears.
+    """Two or more attributes of one module that Replacements name, at once. A module runs no code
+    when they are set, so nothing can fail half-way but by an interrupt, which restore() bears.
 
     The value is a tuple. Functions are equal only to themselves, so tuples of them are compared,
     and the dicts that stand for the two usual ones are merged, without a step of Python for each.
@@ -136,7 +130,7 @@ class GlobalsSite(Site):
         old, new = (tuple(getattr(owner, name) for owner in owners) for name in ("old", "new"))
         super().__init__(nothing, None, old, new)
         self._keys = tuple(owner.key for owner in owners)
-        self._get = _getter(*self._keys)
+        self._get = itemgetter(*self._keys)
         self._originals = dict(zip(self._keys, old))  # noqa: B905 - they are of one length
         self._proxies = dict(zip(self._keys, new))  # noqa: B905
         self._name = label(owners[0].owner)
@@ -247,8 +241,12 @@ class FinderSite(Site):
                 self.new.forget(holder.path_importer_cache)
             finders.remove(self.new)
             return
-        names = [getattr(finder, "__name__", None) for finder in finders]
-        finders.insert(names.index("PathFinder") if "PathFinder" in names else 0, value)
+        place = 0
+        for index, finder in enumerate(finders):
+            if getattr(finder, "__name__", None) == "PathFinder":
+                place = index
+                break
+        finders.insert(place, value)
         if self._hook is not None:
             hooks.insert(0, self._hook)
             self.new.forget(holder.path_importer_cache)
