@@ -2,7 +2,7 @@
 with Python what native code would do, for data bases.
 
 Such a library opens the file by itself, in CAPIO_DIR, and neither waits nor publishes. Its entry
-points are wrapped when it is imported.
+points are wrapped when it is imported. So is socket.bind, which is no library's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final, NamedTuple
+
+from pycapio.proxies import sockets
 
 
 class _EntryPoint(NamedTuple):
@@ -105,7 +107,10 @@ def watch(spec: ModuleSpec, is_managed: _Test) -> ModuleSpec:
 
     def exec_module(module: ModuleType) -> None:
         execute(module)
-        _wrap(module, is_managed)
+        if module.__name__ == "socket":
+            sockets.install(module)
+        else:
+            _wrap(module, is_managed)
 
     # On the instance, so that the loader stays what it is for everybody else.
     loader.exec_module = exec_module
@@ -113,7 +118,7 @@ def watch(spec: ModuleSpec, is_managed: _Test) -> ModuleSpec:
 
 
 def is_watched(fullname: str) -> bool:
-    return fullname in _ENTRY_POINTS or fullname in _DATA_BASES
+    return fullname in _ENTRY_POINTS or fullname in _DATA_BASES or fullname == "socket"
 
 
 def _wrap(module: ModuleType, is_managed: _Test) -> None:

@@ -27,6 +27,7 @@ from pycapio.proxies import (
     opening,
     queries,
     raw,
+    sockets,
     spawning,
     translated,
 )
@@ -108,6 +109,9 @@ def _replacements() -> list[Replacement]:
         for row in _TRANSLATED
         if hasattr(os, row.name)  # xattr calls are Linux's, others not on every system
     ]
+    if "socket" in sys.modules:  # otherwise when it is imported
+        socket = sys.modules["socket"]
+        rows.append(Replacement(socket.socket, "bind", sockets.bind_for(socket)))
     # Inherited ones are shadowed on pathlib.Path itself only where it defines them.
     rows += [
         Replacement(pathlib.Path, name, proxy)

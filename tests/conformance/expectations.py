@@ -29,28 +29,44 @@ DEFAULT = (
 # Run by `make conformance`, with every version of Python.
 ALL = (
     *DEFAULT,
+    "test_argparse",
+    "test_array",
+    "test_asyncio.test_sendfile",
+    "test_asyncio.test_unix_events",
     "test_bz2",
+    "test_codecs",
     "test_configparser",
+    "test_gettext",
+    "test_hashlib",
+    "test_http_cookiejar",
+    "test_httpservers",
+    "test_inspect",
     "test_io",
     "test_logging",
     "test_lzma",
     "test_mailbox",
     "test_os",
     "test_pathlib",
+    "test_pickle",
+    "test_pkg",
     "test_posix",
+    "test_py_compile",
+    "test_sax",
     "test_shelve",
     "test_shutil",
+    "test_subprocess",
     "test_tarfile",
     "test_threadedtempfile",
+    "test_unicode_file_functions",
+    "test_urllib",
+    "test_xml_etree",
+    "test_zipapp",
     "test_zipfile",
+    "test_zoneinfo",
 )
-
-# Of these no file has to go through CAPIO: they are about processes.
-NOT_FILES: tuple[str, ...] = ()
 
 _MOCK = "the test has os.lstat replaced and expects it to be asked about its own paths"
 _SQLITE = "sqlite3 opens its file in native code"
-_SOCKET = "the address of a socket is the kernel's"
 _BYTES_LIKE = "what is no path goes to the original, also where that takes it with a warning"
 
 # Tests that fail under pycapio.
@@ -58,24 +74,29 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("test.test_os.TestScandir.test_bytes_like", _BYTES_LIKE, "bytearray", until=(3, 10)),
     Expected("test.test_posix.PosixTester.test_listdir_bytes_like", _BYTES_LIKE, until=(3, 10)),
     Expected("test.test_posix.PosixTester.test_stat", _BYTES_LIKE, "bytearray", until=(3, 10)),
-    Expected("test.test_pathlib.*PathTest.test_is_socket_true", _SOCKET),
     Expected("test.test_posixpath.PosixPathTest.test_ismount_different_device", _MOCK),
     Expected("test.test_posixpath.PosixPathTest.test_ismount_directory_not_readable", _MOCK),
     Expected("test.test_shelve.*", _SQLITE, "dbm.sqlite3.error", since=(3, 13)),
 )
 
+_SOCKET = "the kernel makes a Unix socket, by its name"
 _LINKS = "a child that is no client finds links to the files of its command line in CAPIO_DIR"
 _ISOLATED = "a Python started with -I or -E is such a child"
 
 # Tests that change the real directory.
 ON_DISK: tuple[Expected, ...] = (
+    Expected("test.test_asyncio.test_unix_events.*UnixSocketTests.test_create_unix_*", _SOCKET),
+    Expected("test.test_asyncio.test_unix_events.TestFork.*", _SOCKET, since=(3, 12)),
     Expected("test.test_gzip.TestCommandLine.test_*compress_infile_outfile*", _ISOLATED),
     Expected("test.test_logging.ModuleLevelMiscTest.test_logging_at_shutdown_open", _ISOLATED),
     Expected("test.test_logging.Unix*Test.*", _SOCKET),
+    Expected("test.test_pathlib.*Test.test_is_socket_true", _SOCKET),
     Expected("test.test_posix.PosixTester.test_getgroups", _LINKS),
     Expected("test.test_posix.PosixTester.test_register_at_fork", _ISOLATED),
     Expected("test.test_posix.TestPosixSpawn*.*", _ISOLATED),
+    Expected("test.test_py_compile.PyCompileCLITestCase.*", _ISOLATED),
     Expected("test.test_shutil.TestArchives.test_unzip_zipfile", _LINKS),
+    Expected("test.test_subprocess.POSIXProcessTestCase.test_*_string", _LINKS),
     Expected("test.test_tarfile.CommandLineTest.*", _ISOLATED),
     Expected("test.test_tempfile.TestTemporaryDirectory.test_*_on_shutdown*", _ISOLATED),
     Expected("test.test_zipfile.*CommandLineTest.*", _ISOLATED),

@@ -1,0 +1,85 @@
+"""Twin of socket.bind: an address of the Unix family is a name that the kernel itself makes.
+
+It makes it in CAPIO_DIR, where any program finds it. So a directory that only the store has is made
+there first (``multiprocessing`` puts its sockets below TMPDIR), and a name that the store has is in
+use.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat as _stat
+from types import ModuleType
+from typing import Any
+
+from pycapio._pycapio import FOR_LOOKUP, NOFOLLOW
+from pycapio.patching import proxy_for
+from pycapio.proxies import places
+from pycapio.proxies._dispatch import backing, managed
+
+_mkdir = os.mkdir
+_os_lstat = os.lstat
+_os_stat = os.stat
+
+
+def bind_for(socket: ModuleType) -> Any:
+    """The twin of socket.socket.bind."""
+    unix = socket.AF_UNIX
+    original = socket.socket.bind
+
+    @proxy_for(original, module="socket")
+    def bind(self: Any, address: Any, /) -> Any:
+        # Names that begin with a NUL are no files.
+        if self.family == unix and isinstance(address, (str, bytes)) and managed(address):
+            _prepare(address)
+        return original(self, address)
+
+    return bind
+
+
+def install(socket: ModuleType) -> None:
+    """Replaces bind in a socket module that is imported while functions are replaced."""
+    kind: Any = socket.socket
+    if "bind" not in vars(kind):
+        kind.bind = bind_for(socket)
+
+
+def _prepare(address: Any) -> None:
+    path = places.joined(places.current_directory(), address)
+    missing = []
+    directory = posixpath.dirname(path)
+    try:
+        if _exists(path):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        while not _is_real(directory):
+            where = backing(directory, FOR_LOOKUP)
+            if where is None:
+                return
+            missing.append((directory, _stat.S_IMODE(_os_stat(where).st_mode)))
+            directory = posixpath.dirname(directory)
+    except FileNotFoundError:
+        return  # the kernel says so, too
+    for directory, mode in reversed(missing):
+        try:
+            _mkdir(directory, mode)
+        except FileExistsError:
+            continue
+
+
+def _exists(path: Any) -> bool:
+    """Whether CAPIO has something by that name."""
+    try:
+        where = backing(path, FOR_LOOKUP | NOFOLLOW)
+    except OSError:
+        return False
+    return where is not None and _is_real(where)
+
+
+def _is_real(path: Any) -> bool:
+    try:
+        _os_lstat(path)
+    except OSError:
+        return False
+    return True
