@@ -35,6 +35,10 @@ _ismount = posixpath.ismount
 def stat_proxy(
     path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True
 ) -> os.stat_result:
+    if type(path) is int:  # managed() says no to any integer, only later
+        if table and not asking.existence:
+            await_size(path)
+        return _os_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
     found = managed(path, dir_fd)
     if found is not None:
         purpose = FOR_EXISTENCE if asking.existence else FOR_CONTENT
@@ -49,8 +53,6 @@ def stat_proxy(
             return with_user_path(  # type: ignore[no-any-return]
                 _os_stat, At(path, dir_fd), name, follow_symlinks=follow_symlinks
             )
-    elif table and not asking.existence and isinstance(path, int):
-        await_size(path)
     return _os_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
 
 
