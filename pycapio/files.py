@@ -243,10 +243,13 @@ class CapioRaw(io.FileIO):
         owner._dealloc_warn(source)  # of FileIO, for buffers
 
     def __repr__(self) -> str:
+        kind = "_io.FileIO"
+        if sys.version_info >= (3, 13) and type(self).__module__ not in ("_io", __name__):
+            kind = type(self).__name__
         if self.closed:
-            return "<_io.FileIO [closed]>"
+            return f"<{kind} [closed]>"
         named = f"name={self.name!r}" if hasattr(self, "name") else f"fd={super().fileno()}"
-        return f"<_io.FileIO {named} mode={self.mode!r} closefd={self.closefd}>"
+        return f"<{kind} {named} mode={self.mode!r} closefd={self.closefd}>"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Python's own says that files cannot be pickled, and names their class.
