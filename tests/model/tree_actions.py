@@ -511,6 +511,8 @@ class Actor:
     def move(self, path: Path, other: Path) -> Any:
         if isinstance(os.fspath(path), bytes) != isinstance(os.fspath(other), bytes):
             raise Skipped
+        if isinstance(os.fspath(path), bytes) and os.path.isdir(path):
+            raise Skipped  # shutil copies none that way where a rename is refused
         return shutil.move(self._doomed(path), self._doomed(other))
 
     def remove_tree(self, path: Path, ignore: bool) -> Any:
