@@ -165,6 +165,21 @@ def rename_types(root: str) -> Any:
 
 
 @compared
+def renames(root: str) -> Any:
+    populate(root)
+    found: list[Any] = []
+    for source, target in (
+        ("file", "new/deep/file"), ("dir/sub", "new/deep/sub"), ("dir/inner", "other"),
+        ("absent", "x/y"), ("new/deep/file", "file"), ("new/deep/sub", "new/deep/sub/below"),
+    ):  # fmt: skip
+        try:
+            found.append(os.renames(f"{root}/{source}", f"{root}/{target}"))
+        except OSError as error:
+            found.append(error)
+    return found
+
+
+@compared
 def bad_arguments(root: str) -> Any:
     found = []
     for name, *arguments in (

@@ -113,6 +113,32 @@ def entered(path: Any) -> str:
     return os.getcwd()
 
 
+def through(call: Callable[[int], Any], flags: int = os.O_RDONLY) -> Callable[..., Any]:
+    """A call on a descriptor of a path."""
+
+    def of_path(path: Any, **dir_fd: Any) -> Any:
+        fd = os.open(path, flags, **dir_fd)
+        try:
+            return call(fd)
+        except OSError as error:
+            if isinstance(error.filename, int):  # another one each time
+                error.filename = None
+            raise
+        finally:
+            os.close(fd)
+
+    return of_path
+
+
+def entered_by_descriptor(fd: int) -> str:
+    before = os.getcwd()
+    os.fchdir(fd)
+    try:
+        return os.getcwd()
+    finally:
+        os.chdir(before)
+
+
 CALLS = {
     "stat": Call(lambda p, **fd: os.stat(p, **fd)),
     "lstat": Call(lambda p, **fd: os.lstat(p, **fd)),
@@ -175,6 +201,26 @@ CALLS = {
     "pathlib-readlink": Call(lambda p: pathlib.Path(os.fsdecode(p)).readlink(), False),
     "pathlib-touch": Call(lambda p: pathlib.Path(os.fsdecode(p)).touch(), False),
     "pathlib-rglob": Call(lambda p: sorted(pathlib.Path(os.fsdecode(p)).rglob("*")), False),
+    "getxattr-nofollow": Call(lambda p: os.getxattr(p, "user.none", follow_symlinks=False), False),
+    "setxattr": Call(lambda p: os.setxattr(p, "user.x", b"1") or os.getxattr(p, "user.x"), False),
+    "setxattr-nofollow": Call(lambda p: os.setxattr(p, "user.x", b"1", follow_symlinks=False), False),
+    "setxattr-again": Call(lambda p: os.setxattr(p, "user.none", b"1", os.XATTR_REPLACE), False),
+    "listxattr-nofollow": Call(lambda p: os.listxattr(p, follow_symlinks=False), False),
+    "stat-descriptor": Call(through(lambda fd: os.stat(fd))),
+    "chmod-descriptor": Call(through(lambda fd: os.chmod(fd, 0o600))),
+    "fchmod": Call(through(lambda fd: os.fchmod(fd, 0o600))),
+    "chown-descriptor": Call(through(lambda fd: os.chown(fd, -1, -1))),
+    "fchown": Call(through(lambda fd: os.fchown(fd, -1, -1))),
+    "utime-descriptor": Call(through(lambda fd: os.utime(fd, (1, 2)))),
+    "truncate-descriptor": Call(through(lambda fd: os.truncate(fd, 3), os.O_WRONLY)),
+    "setxattr-descriptor": Call(through(lambda fd: os.setxattr(fd, "user.x", b"1"))),
+    "listxattr-descriptor": Call(through(lambda fd: os.listxattr(fd))),
+    "statvfs-descriptor": Call(through(lambda fd: os.statvfs(fd).f_namemax)),
+    "pathconf-descriptor": Call(through(lambda fd: os.pathconf(fd, "PC_NAME_MAX"))),
+    "listdir-descriptor": Call(through(lambda fd: sorted(os.listdir(fd)))),
+    "scandir-descriptor": Call(through(lambda fd: entries(fd))),
+    "fchdir": Call(through(entered_by_descriptor)),
+    "exists-descriptor": Call(through(lambda fd: [os.path.exists(fd), os.path.isfile(fd), os.path.isdir(fd)])),
     "walk": Call(lambda p: sorted((t, sorted(d), sorted(f)) for t, d, f in os.walk(p)), False),
     "fwalk": Call(lambda p: sorted((t, sorted(d), sorted(f)) for t, d, f, _ in os.fwalk(p)), False),
     "fwalk-dir-fd": Call(lambda p, **fd: sorted((t, sorted(d), sorted(f)) for t, d, f, _ in os.fwalk(p, **fd))),
@@ -266,6 +312,39 @@ def test_two_names(twin: Twin, call: str, source: str) -> None:
             twin.same_mixed(lambda root: operation(root, target), [files, links])  # noqa: B023
         except AssertionError as error:
             wrong.append(f"{target!r}: {str(error)[:600]}")
+    if wrong:
+        pytest.fail("\n".join([f"{len(wrong)}:", *wrong[:20]]), pytrace=False)
+
+
+@pytest.mark.parametrize("given", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("call", ["rename", "replace", "link", "link-nofollow"])
+def test_two_descriptors(twin: Twin, call: str, given: tuple[bool, bool]) -> None:
+    """src_dir_fd and dst_dir_fd, each alone and both."""
+
+    def operation(first: str, second: str, root: str) -> Any:
+        fd = os.open(root + "/in/dir", os.O_RDONLY)
+        options: dict[str, Any] = {}
+        names = []
+        for name, described, option in zip(
+            (first, second), given, ("src_dir_fd", "dst_dir_fd"), strict=True
+        ):
+            names.append(f"../{name}" if described else f"{root}/in/{name}")
+            if described:
+                options[option] = fd
+        if call == "link-nofollow":
+            options["follow_symlinks"] = False
+        try:
+            return getattr(os, call.partition("-")[0])(*names, **options)
+        finally:
+            os.close(fd)
+
+    names = ["file", "dir/sub", "dir/inner", "empty", "absent", "to-file", "to-dir/inner", "loop/x"]
+    wrong = []
+    for first, second in itertools.product(names, names):
+        try:
+            twin.same_mixed(partial(operation, first, second), [files, links], TWO_PLACES)
+        except AssertionError as error:
+            wrong.append(f"{first!r}, {second!r}: {str(error)[:600]}")
     if wrong:
         pytest.fail("\n".join([f"{len(wrong)}:", *wrong[:20]]), pytrace=False)
 

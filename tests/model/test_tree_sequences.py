@@ -108,6 +108,15 @@ SEQUENCES: dict[str, tuple[list[Any], list[tuple[str, dict[str, Any]]]]] = {
             ("rename", {"path": "d", "other": "d"}),
         ],
     ),
+    "a directory is moved into one that only the store has": (
+        [("file", "d/sub/f", FILE)],
+        [
+            ("makedirs", {"path": "new/deep", "exist_ok": False}),
+            ("rename", {"path": "d/sub", "other": "new/deep/sub"}),
+            ("pathlib_write", {"path": "new/deep/sub/g", "data": "text"}),
+            ("rename", {"path": "d", "other": "d/below"}),
+        ],
+    ),
     "the whole tree is walked by descriptors": (
         [("file", "d/f", FILE)],
         [

@@ -540,14 +540,14 @@ Status Layers::Rename(const std::string& from, const std::string& to) {
   if (in_real && !in_tree && !in_fs) top = st;
   if (!in_tree && !in_fs && !in_real) return Status::Error(ENOENT);
   if (from == to) return Status::Ok();
+  if (to.starts_with(from + "/")) return Status::Error(EINVAL);
+  if (from.starts_with(to + "/")) return Status::Error(ENOTEMPTY);
   bool directory = S_ISDIR(top.st_mode);
   if (in_real && (in_tree || in_fs) && directory) {
     return Status::Error(EXDEV,
                          "the directory exists both in the store and in CAPIO_DIR: rename its "
                          "files one by one");
   }
-  if (to.starts_with(from + "/")) return Status::Error(EINVAL);
-  if (from.starts_with(to + "/")) return Status::Error(ENOTEMPTY);
   // The kernel itself looks only in the layer of its rename.
   for (Layer layer : {Layer::kReal, Layer::kFs, Layer::kTree}) {
     CAPIO_RETURN_IF_ERROR(CheckOver(top, to, layer));
@@ -556,7 +556,6 @@ Status Layers::Rename(const std::string& from, const std::string& to) {
     int error = os().RenameAt(real_, from.c_str(), real_, to.c_str());
     if (error == -ENOENT && !in_tree && !in_fs) {
       // The new parent exists only in the store.
-      if (directory) return Status::Error(EXDEV);
       if (S_ISREG(top.st_mode)) {
         CAPIO_RETURN_IF_ERROR(CopyUp(from));
         in_tree = true;
