@@ -15,7 +15,7 @@ import os
 import posixpath
 import stat as _stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any, ClassVar
 
@@ -125,39 +125,17 @@ class Finder:
         Finder._known = len(answers)
 
 
-class DirectoryFinder:
-    """Finds modules in one managed directory, an entry of ``sys.path``."""
+class DirectoryFinder(importlib.machinery.FileFinder):
+    """Finds modules in one managed directory, an entry of ``sys.path``. For pkgutil, which lists
+    them through os, it is like any other."""
 
     def __init__(self, entry: str) -> None:
-        self.path = entry
+        super().__init__(entry)
+        self.path = entry or places.current_directory()
 
     def find_spec(self, fullname: str, target: Any = None) -> ModuleSpec | None:
         place = _place(self.path)
         return _find_in(place, fullname) if place else None
-
-    def iter_modules(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
-        """Names of modules there, and whether each is a package: what ``pkgutil`` asks for."""
-        from inspect import getmodulename
-
-        place = _place(self.path)
-        names = sorted(os.listdir(place)) if place else []
-        seen = {"__init__"}
-        for name in names:
-            directory = "." not in name and _kind(posixpath.join(place, name)) == _stat.S_IFDIR
-            if directory:
-                inside = map(getmodulename, os.listdir(posixpath.join(place, name)))
-                module = name if "__init__" in inside else None
-            else:
-                module = getmodulename(name)
-            if module and "." not in module and module not in seen:
-                seen.add(module)
-                yield prefix + module, directory
-
-    def invalidate_caches(self) -> None:
-        """Nothing is cached."""
-
-    def __repr__(self) -> str:
-        return f"DirectoryFinder({self.path!r})"
 
 
 def _is_elsewhere(path: str) -> bool:

@@ -146,7 +146,7 @@ def zip_init_proxy(self: Any, path: Any) -> None:
     if where is None:
         return _zip_init(self, path)
     try:
-        _zip_init(self, where + os.fsdecode(path)[len(archive) :])
+        _zip_init(self, where + path[len(archive) :])
     except zipimport.ZipImportError as error:
         raise _shown(error, where, archive) from None
     _zip_directories.pop(where, None)
@@ -159,10 +159,9 @@ def zip_init_proxy(self: Any, path: Any) -> None:
 def _archive_in(path: Any) -> tuple[str, Any]:
     """The managed file that a path names, or leads into, and its backing path, None if it is
     another than the path."""
-    try:
-        archive = os.fsdecode(path)
-    except TypeError:
+    if not isinstance(path, str):  # the original says what is wrong with that
         return "", None
+    archive = path
     while managed(archive) is not None:
         where = _where(archive)
         if where is not None and queries.exists_proxy(archive):

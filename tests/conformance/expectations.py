@@ -48,8 +48,10 @@ ALL = (
     "test_pathlib",
     "test_pickle",
     "test_pkg",
+    "test_pkgutil",
     "test_posix",
     "test_py_compile",
+    "test_runpy",
     "test_sax",
     "test_shelve",
     "test_shutil",
@@ -61,11 +63,11 @@ ALL = (
     "test_xml_etree",
     "test_zipapp",
     "test_zipfile",
+    "test_zipimport",
     "test_zoneinfo",
 )
 
 _MOCK = "the test has os.lstat replaced and expects it to be asked about its own paths"
-_SQLITE = "sqlite3 opens its file in native code"
 _WARNING = "what Python warns of in a call comes from where pycapio makes it"
 _BYTES_LIKE = "what is no path goes to the original, also where that takes it with a warning"
 
@@ -77,7 +79,7 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("test.test_posix.PosixTester.test_stat", _BYTES_LIKE, "bytearray", until=(3, 10)),
     Expected("test.test_posixpath.PosixPathTest.test_ismount_different_device", _MOCK),
     Expected("test.test_posixpath.PosixPathTest.test_ismount_directory_not_readable", _MOCK),
-    Expected("test.test_shelve.*", _SQLITE, "dbm.sqlite3.error", since=(3, 13)),
+    Expected("test.test_zipimport.*ZipImportTestCase.testBytesPath", _BYTES_LIKE, until=(3, 11)),
 )
 
 _SOCKET = "the kernel makes a Unix socket, by its name"
@@ -96,6 +98,7 @@ ON_DISK: tuple[Expected, ...] = (
     Expected("test.test_posix.PosixTester.test_register_at_fork", _ISOLATED),
     Expected("test.test_posix.TestPosixSpawn*.*", _ISOLATED),
     Expected("test.test_py_compile.PyCompileCLITestCase.*", _ISOLATED),
+    Expected("test.test_runpy.TestExit.test_pymain_run_*", _ISOLATED, since=(3, 11)),
     Expected("test.test_shutil.TestArchives.test_unzip_zipfile", _LINKS),
     Expected("test.test_subprocess.POSIXProcessTestCase.test_*_string", _LINKS),
     Expected("test.test_tarfile.CommandLineTest.*", _ISOLATED),
