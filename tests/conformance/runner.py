@@ -156,6 +156,7 @@ def main() -> None:
         builtins.__import__, importlib.import_module = _import, _import_module
     suite = unittest.defaultTestLoader.loadTestsFromModule(module)
     _leave_out(suite, done)
+    reporter.touched()  # what was tried while it was imported: can the file system do this?
     try:
         suite.run(reporter)
     finally:
