@@ -412,6 +412,10 @@ def _flush_at_exit() -> None:
 atexit.register(_flush_at_exit)
 
 
+# Sessions whose workers, and theirs, are told of in multiprocessing.util.
+_with_goodbye: Final[weakref.WeakSet[Session]] = weakref.WeakSet()
+
+
 def _after_fork_in_child() -> None:
     # What is in the buffers of inherited files is the parent's to write.
     for session in list(_sessions):
@@ -420,7 +424,9 @@ def _after_fork_in_child() -> None:
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         for session in list(_sessions):
-            util.register_after_fork(session, _register_worker_goodbye)
+            if session not in _with_goodbye:  # which its own children inherit
+                _with_goodbye.add(session)
+                util.register_after_fork(session, _register_worker_goodbye)
 
 
 def _register_worker_goodbye(session: Session) -> None:
