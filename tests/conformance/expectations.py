@@ -84,6 +84,7 @@ EXPECTED: tuple[Expected, ...] = (
 )
 
 _SOCKET = "the kernel makes a Unix socket, by its name"
+_MANAGER = "multiprocessing's manager has such a socket below TMPDIR, and removes it when it ends"
 _LINKS = "a child that is no client finds links to the files of its command line in CAPIO_DIR"
 _ISOLATED = "a Python started with -I or -E is such a child"
 
@@ -93,6 +94,7 @@ ON_DISK: tuple[Expected, ...] = (
     Expected("test.test_asyncio.test_unix_events.TestFork.*", _SOCKET, since=(3, 12)),
     Expected("test.test_gzip.TestCommandLine.test_*compress_infile_outfile*", _ISOLATED),
     Expected("test.test_logging.ModuleLevelMiscTest.test_logging_at_shutdown_open", _ISOLATED),
+    Expected("test.test_logging.Config*Test.*", _MANAGER, since=(3, 13)),
     Expected("test.test_logging.Unix*Test.*", _SOCKET),
     Expected("test.test_pathlib.*Test.test_is_socket_true", _SOCKET),
     Expected("test.test_posix.PosixTester.test_getgroups", _LINKS),
