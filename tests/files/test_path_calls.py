@@ -61,7 +61,7 @@ NAMES = [
     "to-dir/sub/../inner", "to-inner", "absolute", "absolute-dir/inner", "absolute-dir", "self", "self/self/to-file",
     "up/inner", "up/../file", "dangling", "dangling/", "dangling/x", "dangling/..", "dangling-below", "loop", "loop/",
     "loop/x", "out", "out/thing", "out/new", "out/..", "out/there", "out-thing", "through-file", "dir/../to-dir/sub",
-    "file/.", "file/..", "file/x/..", "file/x/../dir", "to-file/x/../dir", "absent/x/../file", "absent/..", "to-file/.", LONG, LONG + "/x", "dir/" + LONG, "dir/" + "sub/../" * 600 + "inner",
+    "file/.", "file/..", "file/x/", "absent/x/", "to-file/x/", "file/x/..", "file/x/../dir", "to-file/x/../dir", "absent/x/../file", "absent/..", "to-file/.", LONG, LONG + "/x", "dir/" + LONG, "dir/" + "sub/../" * 600 + "inner",
 ]  # fmt: skip
 FEW = ["file", "dir", "absent", "to-file", "to-dir", "to-dir/inner", "dangling", "loop", "out/new", "empty"]  # fmt: skip
 

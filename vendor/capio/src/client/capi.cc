@@ -165,8 +165,8 @@ Status CheckNewFile(Session* session, std::string_view path, const std::string& 
   if (EndingOf(path) == Ending::kName) return Status::Ok();
   CAPIO_RETURN_IF_ERROR(CheckNewEnding(session, path, relative));
   struct stat st = {};
-  bool there = session->store().layers->Find(relative, &st, false).ok();
-  return Status::Error(there ? EEXIST : ENOENT);
+  auto there = session->store().layers->Find(relative, &st, false);
+  return there.ok() ? Status::Error(EEXIST) : there.status();
 }
 
 Result<Question> QuestionOf(uint32_t purpose) {
@@ -221,6 +221,7 @@ Status WhyNotCreate(Session* session, std::string_view path, const std::string& 
   struct stat st = {};
   auto parent = session->store().layers->Find(std::string(ParentOf(relative)), &st, true);
   if (!parent.ok()) return parent.status();
+  if (!S_ISDIR(st.st_mode)) return Status::Error(ENOTDIR);
   return Status::Error(exclusive && EndingOf(path) == Ending::kDot ? EEXIST : EISDIR);
 }
 
