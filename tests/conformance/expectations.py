@@ -105,6 +105,7 @@ ON_DISK: tuple[Expected, ...] = (
     Expected("test.test_shutil.TestArchives.test_unzip_zipfile", _LINKS),
     Expected("test.test_subprocess.POSIXProcessTestCase.test_*_string", _LINKS),
     Expected("test.test_tarfile.CommandLineTest.*", _ISOLATED),
+    Expected("test.test_tarfile.tearDownModule", _ISOLATED),
     Expected("test.test_tempfile.TestTemporaryDirectory.test_*_on_shutdown*", _ISOLATED),
     Expected("test.test_zipfile.*CommandLineTest.*", _ISOLATED),
 )

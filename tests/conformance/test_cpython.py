@@ -70,7 +70,8 @@ def test_module(capio: Any, tmp_path: Path, version: str, module: str) -> None:
             if entry.pattern.startswith(f"test.{module}.") and entry.since <= numbers <= entry.until
         ]
 
-    wrong = compare(plain, managed, of_this(EXPECTED)) + on_disk(managed, of_this(ON_DISK))
+    wrong = compare(plain, managed, of_this(EXPECTED))
+    wrong += on_disk(module, managed, of_this(ON_DISK))
     if not managed.complete:
         wrong.append(f"the run under pycapio did not get through:\n{managed.stderr}")
     if not managed.opened:
@@ -108,8 +109,10 @@ def test_comparison_finds_what_differs() -> None:
 
 def test_comparison_finds_what_is_on_disk() -> None:
     managed = Run({"a": Outcome("passed", touched=True), "b": Outcome("passed")})
-    assert on_disk(managed, []) == ["a: changed something on disk"]
-    assert on_disk(managed, [Expected("a", "because")]) == []
-    found = on_disk(managed, [Expected("[ab]", "because"), Expected("b", "because")])
+    assert on_disk("m", managed, []) == ["a: changed something on disk"]
+    assert on_disk("m", managed, [Expected("a", "because")]) == []
+    found = on_disk("m", managed, [Expected("[ab]", "because"), Expected("b", "because")])
     assert found == ["b needs no exception: because"]
-    assert len(on_disk(Run(touched=True), [])) == 1
+    after = "test.m.tearDownModule"
+    assert on_disk("m", Run(touched=True), []) == [f"{after}: changed something on disk"]
+    assert on_disk("m", Run(touched=True), [Expected(after, "because")]) == []
