@@ -74,13 +74,13 @@ _BYTES_LIKE = "what is no path goes to the original, also where that takes it wi
 # Tests that fail under pycapio.
 EXPECTED: tuple[Expected, ...] = (
     Expected("test.test_fileio.COtherFileTests.testBooleanFd", _WARNING, since=(3, 13)),
-    Expected("test.test_os.TestScandir.test_bytes_like", _BYTES_LIKE, "bytearray", until=(3, 10)),
+    Expected("test.test_os.TestScandir.test_bytes_like", _BYTES_LIKE, "bytearray", until=(3, 11)),
     Expected("test.test_posix.PosixTester.test_listdir_bytes_like", _BYTES_LIKE, until=(3, 11)),
     Expected("test.test_posix.PosixTester.test_stat", _BYTES_LIKE, "bytearray", until=(3, 11)),
     Expected("test.test_posix.TestPosixDirFd.test_stat_dir_fd", _WARNING, since=(3, 13)),
     Expected("test.test_posixpath.PosixPathTest.test_ismount_different_device", _MOCK),
     Expected("test.test_posixpath.PosixPathTest.test_ismount_directory_not_readable", _MOCK),
-    Expected("test.test_zipimport.*ZipImportTestCase.testBytesPath", _BYTES_LIKE, until=(3, 11)),
+    Expected("test.test_zipimport.*ZipImportTestCase.testBytesPath", _BYTES_LIKE, until=(3, 10)),
 )
 
 _SOCKET = "the kernel makes a Unix socket, by its name"

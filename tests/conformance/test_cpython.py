@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +50,25 @@ def interpreter(version: str) -> str:
     return str(python)
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Names of sockets have 107 bytes at most, below it, too."""
+    with tempfile.TemporaryDirectory(prefix="capio-") as path:
+        yield Path(path)
+
+
 @pytest.mark.timeout(2 * MODULE_LIMIT)
 @pytest.mark.parametrize("version", VERSIONS if EVERYTHING else [OWN])
 @pytest.mark.parametrize("module", ALL if EVERYTHING else DEFAULT)
-def test_module(capio: Any, tmp_path: Path, version: str, module: str) -> None:
+def test_module(capio: Any, short_path: Path, version: str, module: str) -> None:
     python = interpreter(version)
     env = {**capio.env, "PYTHONPATH": f"{ROOT}:{site_of(python)}", "PYTHONDONTWRITEBYTECODE": "1"}
-    plain = run_module(python, module, tmp_path / "plain", env, launcher=False)
+    plain = run_module(python, module, short_path / "plain", env, launcher=False)
     if plain.skipped:
         pytest.skip(f"CPython skips it: {plain.skipped}")
     if not plain.complete or not any(o.kind == "passed" for o in plain.outcomes.values()):
         pytest.fail(f"the plain run did not get through:\n{plain.stderr}")
-    managed = run_module(python, module, tmp_path / "capio", env, launcher=True)
+    managed = run_module(python, module, short_path / "capio", env, launcher=True)
 
     numbers = tuple(int(part) for part in version.split("."))
 
