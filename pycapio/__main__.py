@@ -27,7 +27,7 @@ from pycapio import (
     children,
     context,
 )
-from pycapio.session import Session, SessionOptions
+from pycapio.session import Session, SessionOptions, end_others
 
 _EXIT_FAILURE = 1
 _EXIT_USAGE = 2
@@ -68,6 +68,7 @@ def _launch(argv: Sequence[str]) -> int:
         try:
             children.disarm()
             session = context.launch(_session_options(arguments), children=arguments.children)
+            end_others(session)  # if the step before has become this one by exec
         except PyCAPIOException as error:
             if error.errno == errno.EINVAL:
                 raise _UsageError(str(error)) from None

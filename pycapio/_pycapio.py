@@ -200,10 +200,12 @@ _FUNCTIONS: Final = (
     "capio_rmdir",
     "capio_session_add_rules",
     "capio_session_close",
+    "capio_session_exec",
     "capio_session_fail_abandoned",
     "capio_session_goodbye",
     "capio_session_goodbye_child",
     "capio_session_info",
+    "capio_session_inherited",
     "capio_session_open",
     "capio_session_options_init",
     "capio_session_set_flags",
@@ -296,11 +298,12 @@ def open_session(
     server_path: str,
     config_path: str,
     resolve_prefix: str = "",
+    handover: str = "",
     await_server_ms: int,
     flags: int,
 ) -> Handle:
-    """Attaches to a workflow. Raises PyCAPIOException, or FileNotFoundError and NotADirectoryError
-    for capio_dir itself."""
+    """Attaches to a workflow; handover: see session_exec. Raises PyCAPIOException, or
+    FileNotFoundError and NotADirectoryError for capio_dir itself."""
     ffi = _library.ffi
     options = ffi.new("capio_session_options *")
     _library.capio_session_options_init(options)
@@ -313,6 +316,7 @@ def open_session(
             ("server_path", server_path),
             ("config_path", config_path),
             ("resolve_prefix", resolve_prefix),
+            ("handover", handover),
         )
     }
     for name, value in keep.items():
@@ -332,6 +336,26 @@ def close_session(session: Handle, wait_ms: int) -> None:
 
 def goodbye(session: Handle, bad: bool) -> None:
     _library.capio_session_goodbye(session, 1 if bad else 0)
+
+
+def session_exec(session: Handle, attaches: bool) -> str:
+    """Announces that this process becomes another program. Returns the handover with which that
+    may (attaches: will) open its session; "" if the process is no client."""
+    buffer = _library.ffi.new("char[]", 256)
+    rc = _library.capio_session_exec(session, attaches, buffer, 256)
+    if rc < 0:
+        raise PyCAPIOException(_sentence(-rc), -rc)
+    text: str = _library.ffi.unpack(buffer, rc).decode()
+    return text
+
+
+def inherited(session: Handle) -> list[tuple[int, Handle]]:
+    """The descriptors that were open for writing before exec, and still are, with their handles."""
+    out = _library.ffi.new("capio_file **")
+    found = []
+    while (fd := _library.capio_session_inherited(session, out)) >= 0:
+        found.append((fd, out[0]))
+    return found
 
 
 def take_back_goodbye(session: Handle) -> None:

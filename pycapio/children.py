@@ -34,6 +34,7 @@ _DESCRIPTOR_FIRST: Final = ("fd", "pid", "out_fd", "in_fd", "idtype", "fd_low")
 # ---- what a child Python is given ---------------------------------------------------------------
 
 _inherited: dict[bytes, bytes] = {}
+_exported: Session | None = None
 
 
 def export(session: Session, gates: Iterable[str]) -> None:
@@ -44,6 +45,8 @@ def export(session: Session, gates: Iterable[str]) -> None:
     """
     import json
 
+    global _exported
+    _exported = session
     options = json.dumps(session.options._asdict())
     _inherited.update(
         {
@@ -69,6 +72,12 @@ def exporting() -> bool:
     return bool(_inherited)
 
 
+def heir(program: Any) -> Session | None:
+    """The session that an intercepted Python takes over which this process becomes by exec. None if
+    it may be unable to: it is another Python, perhaps of another environment."""
+    return _exported if os.fsencode(program) == os.fsencode(sys.executable or "") else None
+
+
 def _with_ours(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
     path = environment.get(b"PYTHONPATH", b"")
     ours = os.fsencode(SITE)
@@ -90,7 +99,19 @@ def environment_list(entries: Any) -> Any:
     return [b"%b=%b" % pair for pair in _with_ours(given).items()]
 
 
-def environment_mapping(mapping: Any) -> Any:
+HANDOVER: Final = b"CAPIO_CHILDREN_HANDOVER"
+
+
+def put_handover(text: str) -> None:
+    """Puts into the process's own environment what the program it becomes by exec is given. ""
+    takes it out."""
+    if text and _inherited:
+        os.putenv(HANDOVER, text)
+    else:
+        os.unsetenv(HANDOVER)
+
+
+def environment_mapping(mapping: Any, handover: str = "") -> Any:
     """The environment for a child, as execve and posix_spawn take it."""
     if not _inherited:
         return mapping
@@ -98,6 +119,8 @@ def environment_mapping(mapping: Any) -> Any:
         given = {os.fsencode(name): os.fsencode(value) for name, value in mapping.items()}
     except (AttributeError, TypeError, ValueError):  # the original says what is wrong
         return mapping
+    if handover:
+        given[HANDOVER] = handover.encode()
     return _with_ours(given)
 
 
@@ -123,10 +146,11 @@ def _first_argument(function: Any) -> str:
     return signature.removeprefix("($module, ").removeprefix("/, ")
 
 
-def enter(options: str) -> None:
+def enter(options: str, handover: str = "") -> None:
     """In a child: attaches and patches, as the launcher that started it has.
 
-    options: what export() has written. Raises PyCAPIOException.
+    options: what export() has written; handover: what the process was given by itself before exec.
+    Raises PyCAPIOException.
     """
     import json
 
@@ -135,7 +159,7 @@ def enter(options: str) -> None:
     known = {
         name: value for name, value in json.loads(options).items() if name in SessionOptions._fields
     }
-    context.launch(SessionOptions(**known), children=True)
+    context.launch(SessionOptions(**known), children=True, handover=handover)
 
 
 def main_importer(name: str, filename: str) -> Any:

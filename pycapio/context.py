@@ -26,23 +26,23 @@ _known: dict[tuple[str, str, str], Session] = {}
 _known_lock = threading.Lock()
 
 
-def session_of(options: SessionOptions) -> Session:
+def session_of(options: SessionOptions, handover: str = "") -> Session:
     """This process's session for (workflow, app, CAPIO_DIR), attached on first use."""
     key = (options.workflow_name, options.app_name, os.path.abspath(os.fspath(options.capio_dir)))
     with _known_lock:
         session = _known.get(key)
         if session is None:
-            session = _known[key] = Session(options)
+            session = _known[key] = Session(options, handover)
         return session
 
 
-def launch(options: SessionOptions, *, children: bool = False) -> Session:
+def launch(options: SessionOptions, *, children: bool = False, handover: str = "") -> Session:
     """Attaches and patches for the rest of the process: what the launcher does.
 
-    children: the Pythons that this process starts are intercepted, too.
+    children: the Pythons that this process starts are intercepted, too. handover: see Session.
     Raises PyCAPIOException; its errno is EINVAL for a CAPIO-CL file with errors.
     """
-    session = session_of(options)
+    session = session_of(options, handover)
     _session.start_using(session)
     _session.set_entered((session,))
     gates = _children.gated(patcher.replacements) if children else ()

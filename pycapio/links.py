@@ -47,7 +47,7 @@ _MOST_UNNAMED: Final = 256
 _SHELLS: Final = frozenset((b"sh", b"ash", b"bash", b"dash", b"ksh", b"mksh", b"zsh"))
 _PYTHON: Final = re.compile(rb"(python|pypy)[\d.]*$")
 # Options of Python, in one word, before one that takes an argument or keeps us out.
-_HARMLESS: Final = re.compile(rb"-[^cmEISWX]*")
+_HARMLESS: Final = re.compile(rb"-[^cmEISVWXh?]*")
 _SAFE: Final = re.compile(rb"[\w@%+=:,./-]*")
 # What is wrong with a word that is no path, or is not there.
 _NO_PATH: Final = frozenset(
@@ -65,6 +65,7 @@ class Plan:
         self.directories: dict[Session, _Directory] = {}
         self.shown: list[_Shown] = []
         self.places: set[bytes] = set()  # the directories that the program was told of
+        self.intercepted = False  # it is a Python that becomes a client itself
 
     def drop(self) -> None:
         """The program has ended, or was not started."""
@@ -123,7 +124,8 @@ def plan(programs: Iterable[Any], argv: Iterable[Any], cwd: Any, *, search: bool
     try:
         made.cwd = _working_directory(cwd)
         program = _show_programs(made, names, search)
-        if not _is_intercepted(program or words[0], words):
+        made.intercepted = _is_intercepted(program or words[0], words)
+        if not made.intercepted:
             _show(made, words)
     except BaseException:
         made.drop()
@@ -218,17 +220,20 @@ def _is_intercepted(program: bytes, argv: list[bytes]) -> bool:
 
 
 def _ignores_environment(options: list[bytes]) -> bool:
-    """Whether a Python gets -I, -E or -S, with which it does not find our sitecustomize."""
+    """Whether a Python gets -I, -E or -S, with which it does not find our sitecustomize, or only
+    tells about itself."""
     words = iter(options)
     for word in words:
         if word[:1] != b"-" or word == b"-":
             break
         if word == b"--check-hash-based-pycs":
             next(words, b"")
+        if word == b"--version" or word.startswith(b"--help"):
+            return True
         if word[:2] == b"--":
             continue
         rest = _HARMLESS.sub(b"", word, count=1)
-        if rest[:1] in (b"I", b"E", b"S"):
+        if rest[:1] in (b"I", b"E", b"S", b"V", b"h", b"?"):
             return True
         if rest[:1] in (b"c", b"m"):
             break
@@ -590,6 +595,8 @@ class _Directory:
         """One child less. After the last one, of whichever process, the links go."""
         with _lock:
             self._users -= 1
+            if self._fd >= 0:
+                os.set_inheritable(self._fd, False)
             if self._users > 0 or self._fd < 0:
                 return
             fd, self._fd = self._fd, -1

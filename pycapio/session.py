@@ -27,6 +27,7 @@ _chdir = os.chdir
 _chmod = os.chmod
 _getcwdb = os.getcwdb
 _mkdir = os.mkdir
+_os_readlink = os.readlink
 _os_stat = os.stat
 
 _O_ACCMODE: Final = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
@@ -64,8 +65,9 @@ class Session:
     garbage collector.
     """
 
-    def __init__(self, options: SessionOptions) -> None:
-        """Attaches, starting the server if there is none.
+    def __init__(self, options: SessionOptions, handover: str = "") -> None:
+        """Attaches, starting the server if there is none. handover: what ``become_another`` has
+        returned in this process before exec; then it is the same client.
 
         Raises PyCAPIOException; its errno is EINVAL for a CAPIO-CL file with errors. Waits for the
         server at most await_server_timeout_seconds.
@@ -80,9 +82,12 @@ class Session:
         self.roots: tuple[str, ...] = ()
         self.byte_roots: tuple[bytes, ...] = ()
         self._rules: set[str] = set()
-        self.attach()
+        self.attach(handover)
+        for fd, handle in _pycapio.inherited(self.handle) if handover else ():
+            name = _os_readlink(f"/proc/self/fd/{fd}")
+            descriptors.register(fd, self, handle, self.user_path(name) or name, writer=True)
 
-    def attach(self) -> None:
+    def attach(self, handover: str = "") -> None:
         """Attaches again after ``close``; does nothing while attached."""
         with self._lock:
             if self.handle is not None:
@@ -97,6 +102,7 @@ class Session:
                 server_path=_server(options.server_exec_path),
                 config_path=_absolute(options.capio_cl_configuration_file),
                 resolve_prefix=_absolute(options.resolve_prefix),
+                handover=handover,
                 await_server_ms=max(1, int(options.await_server_timeout_seconds * 1000)),
                 flags=options.flags | _worker_flag(),
             )
@@ -185,8 +191,16 @@ class Session:
         self.flush()
         _pycapio.goodbye(self.handle, bad)
 
+    def become_another(self, attaches: bool) -> str:
+        """Flushes and announces exec. Returns what the program that comes next may be given, to be
+        this client; "" if this process is none. attaches: it will be."""
+        if self.handle is None:
+            return ""
+        self.flush()
+        return _pycapio.session_exec(self.handle, attaches)
+
     def take_back_goodbye(self) -> None:
-        """The announced clean end does not come: the process goes on."""
+        """The announced clean end, or exec, does not come: the process goes on."""
         if self.handle is not None:
             _pycapio.take_back_goodbye(self.handle)
 
@@ -449,6 +463,21 @@ def goodbye_all(bad: bool) -> None:
     """For os._exit: announces the end of every session."""
     for session in list(_sessions):
         session.goodbye(bad)
+
+
+def become_another(heir: Session | None) -> str:
+    """For exec: announces it for every session. heir: the one that the next program will take over.
+    Returns what that is given."""
+    handovers = [session.become_another(session is heir) for session in list(_sessions)]
+    return " ".join(filter(None, handovers))
+
+
+def end_others(session: Session) -> None:
+    """Ends the sessions in use but this one: the process is another step now."""
+    for other in list(_in_use):
+        if other is not session:
+            stop_using(other)
+            other.close()
 
 
 def take_back_goodbyes() -> None:

@@ -52,6 +52,7 @@ class _State:
         self.trees: tuple[str, ...] = ()
         self.lock = RLock()
         self.opener = 0  # the thread that is opening the gates
+        self.handover = ""  # from this process, before it became this program by exec
 
 
 _state = _State()
@@ -199,6 +200,7 @@ def install() -> None:
     command = sys.orig_argv[sys.orig_argv.index("-c") + 1] if "-c" in sys.orig_argv[:-1] else ""
     if command.startswith("from multiprocessing.resource_tracker import"):
         return
+    handover = os.environ.pop("CAPIO_CHILDREN_HANDOVER", "")
     names = os.environ.get("CAPIO_CHILDREN_GATES", "")
     if not names or not os.environ.get("CAPIO_CHILDREN"):
         return
@@ -216,6 +218,10 @@ def install() -> None:
         _state.phase = _READY
         os.register_at_fork(after_in_child=_after_fork)
         imports.watch_script()
+        if f":{os.getpid()}:" in handover:
+            # It is a client already, and how it ends counts whether it touches CAPIO_DIR or not.
+            _state.handover = handover
+            open_gates()
 
 
 def _put(names: "Iterable[str]") -> None:
@@ -281,7 +287,7 @@ def _enter() -> None:
         return
     finally:
         sys.path.remove(os.path.dirname(package))
-    children.enter(os.environ["CAPIO_CHILDREN"])
+    children.enter(os.environ["CAPIO_CHILDREN"], _state.handover)
 
 
 def disarm() -> None:

@@ -41,6 +41,7 @@ def fork_exec_proxy(*args: Any) -> int:
     if len(args) < 6 or not isinstance(args[0], (list, tuple)):
         return _fork_exec(*args)
     argv, executables, close_fds, pass_fds, cwd, environment, *rest = args
+    rest = [_before_program(value) if callable(value) else value for value in rest]
     plan = links.plan(executables, argv, cwd, search=len(executables) > 1)
     try:
         # rest begins with the pipes: (read, write) for stdin, stdout and stderr.
@@ -59,6 +60,18 @@ def fork_exec_proxy(*args: Any) -> int:
         raise
     plan.belongs_to(pid)
     return pid
+
+
+def _before_program(preexec: Callable[[], object]) -> Callable[[], None]:
+    """What runs in the child between fork and exec, and may have become a client there. The program
+    is none: descriptors are closed in between, with the slot's."""
+
+    def run() -> None:
+        preexec()
+        _expose((), inheritable=True)
+        _session.goodbye_all(bad=False)
+
+    return run
 
 
 def _expose(given: Iterable[Any], *, inheritable: bool) -> None:
@@ -159,43 +172,52 @@ def system_proxy(command: Any) -> int:
         plan.drop()
 
 
-def _before_exec(path: Any, argv: Any) -> tuple[Any, Any]:
-    """What to run in place of this, and with which arguments."""
+def _become(path: Any, argv: Any, call: Callable[[Any, Any, str], None]) -> None:
+    """exec: of this process CAPIO keeps what it was, until the program that comes next has ended.
+
+    call: the original, which gets the program, its arguments, and what CAPIO hands to it.
+    """
     if not isinstance(argv, (list, tuple)):
-        return path, argv
+        return call(path, argv, "")
+    programs = [] if isinstance(path, int) else [path]
     # execvp tries every place of PATH.
-    plan = links.plan(_program(path), argv, None, search=path not in argv[:1])
-    if plan.programs and not _access(plan.programs[0], os.X_OK):
+    plan = links.plan(programs, argv, None, search=path not in argv[:1])
+    try:
+        # Not if there is no such program.
+        if plan.programs and not _access(plan.programs[0], os.X_OK):
+            return call(path, argv, "")
+        plan.keep()
+        _expose((), inheritable=True)
+        try:
+            program = (plan.programs or [path])[0]
+            heir = children.heir(program) if plan.intercepted and plan.programs else None
+            call(program, type(argv)(plan.argv), _session.become_another(heir))
+        finally:  # it has failed
+            _session.take_back_goodbyes()
+    finally:
         plan.drop()
-        return path, argv
-    plan.keep()
-    # The program that comes next knows nothing of this session: the step ends here, and well.
-    _session.goodbye_all(bad=False)
-    return (plan.programs or [path])[0], type(argv)(plan.argv)
-
-
-def _program(path: Any) -> list[Any]:
-    return [] if isinstance(path, int) else [path]
 
 
 # The other functions of the family call these two.
 @proxy_for(_execv, module="os")
 def execv_proxy(path: Any, argv: Any, /) -> None:
-    path, argv = _before_exec(path, argv)
-    children.environment_list(None)
-    try:
-        _execv(path, argv)
-    finally:
-        _session.take_back_goodbyes()
+    def call(path: Any, argv: Any, handover: str) -> None:
+        children.environment_list(None)
+        children.put_handover(handover)
+        try:
+            _execv(path, argv)
+        finally:
+            children.put_handover("")
+
+    _become(path, argv, call)
 
 
 @proxy_for(_execve, module="os")
 def execve_proxy(path: Any, argv: Any, env: Any) -> None:
-    path, argv = _before_exec(path, argv)
-    try:
-        _execve(path, argv, children.environment_mapping(env))
-    finally:
-        _session.take_back_goodbyes()
+    def call(path: Any, argv: Any, handover: str) -> None:
+        _execve(path, argv, children.environment_mapping(env, handover))
+
+    _become(path, argv, call)
 
 
 @proxy_for(_kill, module="os")

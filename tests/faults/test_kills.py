@@ -309,3 +309,58 @@ def test_server(capio: Workflow, seed: int, how: str) -> None:
         again.finish()
         assert capio.wait_for_server_end()
         kept_right(capio)
+
+
+# The first half of a step that goes on as another program, which gets one file still open, and the
+# other half.
+FIRST_HALF = """
+    {head}
+    print("go", flush=True)
+    input()
+    with open("plain", "wb") as f:
+        f.write(content("plain", 30000))
+    with open("again", "wb") as f:
+        f.write(content("again", 9000)[:4000])
+    left_open = open("text", "w")
+    left_open.write(content("text", 20000).decode())
+    inherited = os.open("child", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.set_inheritable(inherited, True)
+    os.write(inherited, content("child", 6000)[:2000])
+    os.execv(sys.executable, [sys.executable, "-c", {second!r}, str(inherited)])
+"""
+SECOND_HALF = """
+    {head}
+    inherited = int(sys.argv[1])
+    os.write(inherited, content("child", 6000)[2000:])
+    os.close(inherited)
+    with open("again", "ab") as f:
+        f.write(content("again", 9000)[4000:])
+    os.makedirs("d", exist_ok=True)
+    for name, size in (("moved", 5000), ("gaps", 12000), ("d/a", 1000), ("d/b", 1000)):
+        with open(name, "wb") as f:
+            f.write(content(name, size))
+    print("made", flush=True)
+"""
+
+
+@every_seed
+def test_exec(capio: Workflow, seed: int) -> None:
+    """Killed before exec, in it, while the next Python starts, or later."""
+    source = random.Random(seed)
+    declare(capio, source)
+    capio.hold()
+    consumer = started(capio, "consumer", CONSUME)
+    consumer.send()
+    head = textwrap.dedent(PRODUCE).split('print("go"')[0]
+    second = textwrap.dedent(SECOND_HALF).format(head=head)
+    text = textwrap.dedent(FIRST_HALF).format(head=head, second=second)
+    producer = started(capio, "producer", text)
+    # A whole run has about 3900 of them, most of them while the next Python starts.
+    killed = killed_at(producer, source.randrange(2, source.choice([300, 3900])))
+    consumer.finish()
+    whole_or_error(consumer)
+    assert killed or "made" in producer.stdout
+    again = started(capio, "producer", PRODUCE)
+    again.send()
+    again.finish()
+    all_right(capio)

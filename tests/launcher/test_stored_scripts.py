@@ -107,6 +107,8 @@ STARTS = {
     "sys.exit(os.waitstatus_to_exitcode("
     "os.waitpid(os.posix_spawnp('program.x', ['program.x', 'a'], os.environ), 0)[1]))",
     "spawnv": "sys.exit(os.spawnv(os.P_WAIT, name, [name, 'a', 'b c']))",
+    "execv": "os.execv(name, [name, 'a'])",
+    "execlp": "os.environ['PATH'] += ':' + os.getcwd(); os.execlp('program.x', 'x', 'a')",
 }
 
 

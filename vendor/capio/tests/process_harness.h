@@ -95,6 +95,13 @@ class Channel {
     std::string text = line + "\n";
     if (::write(out_, text.data(), text.size()) < 0 && errno != EPIPE) ::abort();
   }
+  // For a process that becomes another program by exec: where that hears, and speaks.
+  [[nodiscard]] std::string KeepOverExec() const {
+    for (int fd : {in_, out_}) {
+      if (::fcntl(fd, F_SETFD, 0) != 0) ::abort();
+    }
+    return std::to_string(in_) + " " + std::to_string(out_);
+  }
   // The next line; "<end>" if the other side has gone, "<late>" if it says nothing.
   std::string Hear() {
     for (;;) {
@@ -283,7 +290,8 @@ struct Opened {
 class Client {
  public:
   Client(const std::string& dir, const std::string& app, const std::string& workflow,
-         const std::string& config, uint32_t flags = CAPIO_SESSION_TEARDOWN)
+         const std::string& config, uint32_t flags = CAPIO_SESSION_TEARDOWN,
+         const std::string& handover = "")
       : dir_(dir) {
     capio_session_options options;
     capio_session_options_init(&options);
@@ -294,6 +302,7 @@ class Client {
     options.server_path = CAPIO_TEST_SERVER;
     options.await_server_ms = 30'000;
     options.flags = flags;
+    options.handover = handover.c_str();
     error = capio_session_open(&options, &session_);
     if (error != 0) sentence = capio_last_error();
     KeepReachable(session_);

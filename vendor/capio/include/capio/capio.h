@@ -88,6 +88,7 @@ typedef struct capio_session_options {
   const char *resolve_prefix; /* what relative CAPIO-CL entries are taken from; NULL: CAPIO_DIR */
   uint32_t await_server_ms;   /* how long to wait for the server to become ready. Default 2000 */
   uint32_t flags;             /* CAPIO_SESSION_* */
+  const char *handover;       /* what capio_session_exec wrote before exec(2) had this program begin. NULL: nothing */
 } capio_session_options;
 
 CAPIO_EXPORT void capio_session_options_init(capio_session_options *options);
@@ -103,11 +104,22 @@ CAPIO_EXPORT int capio_session_open(const capio_session_options *options, capio_
 
 #define CAPIO_END_CLEAN 0      /* the step did its work */
 #define CAPIO_END_BAD 1        /* uncaught exception or non-zero exit: what it would commit by ending fails */
-#define CAPIO_END_TAKEN_BACK 2 /* an announced clean end does not come after all (an exec that failed) */
+#define CAPIO_END_TAKEN_BACK 2 /* an announced clean end, or exec, does not come after all */
 
 /* Announces how this process will end; the end itself is the end of the process (or capio_session_close).
  * May be called again; BAD is final. Never blocks. */
 CAPIO_EXPORT int capio_session_goodbye(capio_session *session, int outcome);
+/* Announces that this process is about to become another program by exec(2). For the app it goes on as that, and ends
+ * when that does: well. Writing descriptors that exec closes count as closed; a file is complete when nobody has those
+ * that it leaves open. If that program opens a session of the same app with what is written to buf (NUL-terminated;
+ * 256 bytes are enough) as its handover, it is the client that this one was, and ends as any does. Several of them may be
+ * joined by spaces. attaches: it is sure to do so, and has died if it ends before.
+ * After an exec that failed, CAPIO_END_TAKEN_BACK undoes it. Returns the length; 0 if the process is no client, as a
+ * child by fork that has not used the session. Never blocks. */
+CAPIO_EXPORT int capio_session_exec(capio_session *session, int attaches, char *buf, size_t cap);
+/* After a session was opened with a handover: the next descriptor that was open for writing before exec(2) and still is,
+ * and in *out its handle. -ENOENT: no more. Never blocks. */
+CAPIO_EXPORT int capio_session_inherited(capio_session *session, capio_file **out);
 /* Announces how a child process of this one, with process id pid as seen here, is about to be ended by us
  * (a pool that terminates its workers): its end then is no death of the step. What it has closed is good, what it
  * has open fails. Never blocks. */

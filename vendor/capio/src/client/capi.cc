@@ -13,6 +13,7 @@
 
 #include "capio/capio.h"
 #include "client/directory.h"
+#include "client/exec.h"
 #include "client/file.h"
 #include "client/handles.h"
 #include "client/namespace.h"
@@ -26,6 +27,8 @@
 
 struct capio_session {
   std::shared_ptr<capio::Session> impl;
+  // Left open by exec, and not asked for yet.
+  std::vector<std::unique_ptr<capio::File>> inherited;
 };
 struct capio_dir {
   std::unique_ptr<capio::Directory> impl;
@@ -299,6 +302,7 @@ int capio_session_open(const capio_session_options* options, capio_session** out
     config.resolve_prefix = capio::Text(options->resolve_prefix);
     config.await_server_ms = options->await_server_ms;
     config.flags = options->flags;
+    config.handover = capio::Text(options->handover);
     auto session = capio::Session::Open(config);
     if (!session.ok()) return session.status();
     {
@@ -307,7 +311,8 @@ int capio_session_open(const capio_session_options* options, capio_session** out
       capio::live.sessions.push_back(*session);
       if (!std::exchange(capio::live.at_exit, true)) (void)::on_exit(&capio::AtExit, nullptr);
     }
-    *out = new capio_session{session.take()};
+    *out = new capio_session{*session, {}};
+    if ((*session)->taken_over()) (*out)->inherited = capio::AdoptDescriptors(*session);
     return Status::Ok();
   });
 }
@@ -320,6 +325,29 @@ int capio_session_goodbye(capio_session* session, int outcome) {
       session->impl->Goodbye(outcome != CAPIO_END_CLEAN);
     }
     return Status::Ok();
+  });
+}
+
+int capio_session_exec(capio_session* session, int attaches, char* buf, size_t cap) {
+  return GuardInt([&]() -> Result<int64_t> {
+    auto handover = session->impl->BecomeAnother(attaches != 0);
+    if (!handover.ok()) return handover.status();
+    auto size = capio::CopyOut(*handover, buf, cap);
+    if (!size.ok()) session->impl->TakeBackGoodbye();
+    return size;
+  });
+}
+
+int capio_session_inherited(capio_session* session, capio_file** out) {
+  return GuardInt([&]() -> Result<int64_t> {
+    if (session->inherited.empty()) return Status::Error(ENOENT);
+    auto file = std::move(session->inherited.back());
+    session->inherited.pop_back();
+    const int fd = file->fd();
+    auto handle = capio::MakeHandle(std::move(file), capio::FdFate::kKeep);
+    if (!handle.ok()) return handle.status();
+    *out = *handle;
+    return fd;
   });
 }
 
@@ -340,6 +368,9 @@ int capio_session_fail_abandoned(capio_session* session) {
 int capio_session_close(capio_session* session, uint32_t wait_ms) {
   return GuardInt([&] {
     std::unique_ptr<capio_session> owned(session);
+    for (auto& file : owned->inherited) {
+      (void)file->Close(capio::CloseKind::kCount, capio::FdFate::kKeep);
+    }
     owned->impl->Finish();
     return owned->impl->AwaitSafe(wait_ms);
   });

@@ -23,6 +23,7 @@ template <typename Visit>
 void ForEachWait(Store* store, uint32_t slot, Visit visit) {
   const Segment& segment = *store->segment;
   const Client& client = segment.header().clients[slot];
+  if ((client.flags.load(std::memory_order_acquire) & kClientExec) != 0) return;
   for (const auto* thread = segment.At<ThreadSlot>(client.threads.load(std::memory_order_acquire));
        thread != nullptr;
        thread = segment.At<ThreadSlot>(thread->next.load(std::memory_order_acquire))) {

@@ -87,6 +87,20 @@ File::File(std::shared_ptr<Session> session, FileRecord* record, Fd fd, int flag
       fork_epoch_(ForkEpoch()),
       forks_(ForksDone()) {}
 
+std::unique_ptr<File> File::Adopt(const std::shared_ptr<Session>& session, FileRecord* record,
+                                  Cell* cell, int fd, int flags, bool duplicate) {
+  struct stat st = {};
+  Layer layer = Layer::kTree;
+  if (!session->store().layers->InStore(session->store().records->NameOf(record), &st, &layer)) {
+    layer = Layer::kReal;
+  }
+  std::unique_ptr<File> file(new File(session, record, Fd(fd), flags, layer));
+  file->cell_.store(cell);
+  file->duplicate_ = duplicate;
+  file->MarkExposed();
+  return file;
+}
+
 Result<int> File::Open(const std::shared_ptr<Session>& session, const std::string& relative,
                        int flags, mode_t mode, std::unique_ptr<File>* out, Patience patience) {
   out->reset();

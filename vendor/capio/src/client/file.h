@@ -25,6 +25,11 @@ class File {
                           int flags, mode_t mode, std::unique_ptr<File>* out,
                           Patience patience = Patience::kWait);
 
+  // The handle of a descriptor that this process has had since before exec(2), counted in its cell
+  // already.
+  static std::unique_ptr<File> Adopt(const std::shared_ptr<Session>& session, FileRecord* record,
+                                     Cell* cell, int fd, int flags, bool duplicate);
+
   Result<size_t> Read(void* buf, size_t n, off_t offset, bool full);
   // Less than n only if it had to wait for room in between and that wait was interrupted or failed:
   // the next call goes on with it.

@@ -12,6 +12,7 @@
 #include <array>
 
 #include "capio/capio.h"
+#include "client/exec.h"
 #include "client/say.h"
 #include "client/server_launch.h"
 #include "os/environment.h"
@@ -139,6 +140,9 @@ Result<std::shared_ptr<Session>> Session::Open(const SessionConfig& config) {
                                                   "': " + strerror(static_cast<int>(-n)));
     }
   }
+  for (const Handover& handover : ParseHandovers(config.handover)) {
+    (void)Store::OfferLocks(handover.locks);
+  }
   CAPIO_RETURN_IF_ERROR(session->Connect());
   session->tree_dir_ = NameOfDescriptor(session->store_->tree.get());
   if (session->tree_dir_.empty()) session->tree_dir_ = session->store_->path + "/tree";
@@ -264,6 +268,7 @@ Status Session::AttachOnce() {
   auto app = store_->AppIndex(config_.app);
   if (!app.ok()) return app.status();
   app_ = *app;
+  if (TakeOver()) return Status::Ok();
   Header& header = store_->segment->header();
   bool root = (config_.flags & CAPIO_SESSION_WORKER) == 0 && IsRoot();
   for (uint32_t slot = 1; slot < kMaxClients; ++slot) {
@@ -303,20 +308,54 @@ Status Session::AttachOnce() {
       store_->locks->Drop(slot);
       return Status::Error(ESTALE);
     }
-    header.apps[app_].outcome.store(kAppStarted, std::memory_order_release);
-    LowerMemoryLimit(&header, memory_limit_);
-    if (room_ == nullptr) room_ = std::make_unique<RoomGate>(store_.get());
-    header.alive_ns.store(os().RealtimeNs(), std::memory_order_relaxed);
-    uint32_t set = 0;
-    if ((config_.flags & CAPIO_SESSION_TEARDOWN) != 0) set |= kTeardown;
-    if ((config_.flags & CAPIO_SESSION_PERSIST) != 0) set |= kPersistAll;
-    if (set != 0) header.flags.fetch_or(set);
+    Attached();
     return Status::Ok();
   }
   // A server that is about to end holds them all.
   if (header.phase.load() != kPhaseRunning || !store_->Linked()) return Status::Error(ESTALE);
   return Translated(EAGAIN, "workflow '" + config_.workflow +
                                 "' has no free client slot (1023 processes at once are its limit)");
+}
+
+void Session::Attached() {
+  Header& header = store_->segment->header();
+  header.apps[app_].outcome.store(kAppStarted, std::memory_order_release);
+  LowerMemoryLimit(&header, memory_limit_);
+  if (room_ == nullptr) room_ = std::make_unique<RoomGate>(store_.get());
+  header.alive_ns.store(os().RealtimeNs(), std::memory_order_relaxed);
+  uint32_t set = 0;
+  if ((config_.flags & CAPIO_SESSION_TEARDOWN) != 0) set |= kTeardown;
+  if ((config_.flags & CAPIO_SESSION_PERSIST) != 0) set |= kPersistAll;
+  if (set != 0) header.flags.fetch_or(set);
+}
+
+// The slot that this process had before exec(2), if it still has it. While it is held nobody
+// settles it, and the store stays.
+bool Session::TakeOver() {
+  Header& header = store_->segment->header();
+  for (const Handover& handover : ParseHandovers(config_.handover)) {
+    Client& client = header.clients[handover.slot];
+    if (handover.control_id != header.control_id || !store_->locks->Inherited(handover.slot) ||
+        client.state.load(std::memory_order_acquire) != kSlotAttached ||
+        client.epoch.load(std::memory_order_acquire) != handover.epoch ||
+        client.app.load() != app_ || (client.flags.load() & kClientExec) == 0 ||
+        !store_->locks->Take(handover.slot)) {
+      continue;
+    }
+    slot_ = handover.slot;
+    epoch_ = handover.epoch;
+    client.process.store(ProcessKey());
+    // Of threads that are no more.
+    for (auto* thread = store_->segment->At<ThreadSlot>(client.threads.load()); thread != nullptr;
+         thread = store_->segment->At<ThreadSlot>(thread->next.load())) {
+      thread->activity.store(kIdle, std::memory_order_release);
+      idle_threads_.push_back(thread);
+    }
+    taken_over_ = true;
+    Attached();
+    return true;
+  }
+  return false;
 }
 
 void Session::SayHello() {
@@ -397,7 +436,44 @@ void Session::Goodbye(bool bad) {
 
 void Session::TakeBackGoodbye() {
   if (ended() || fork_epoch_.load() != ForkEpoch()) return;
-  store_->segment->header().clients[slot_].flags.fetch_and(~uint32_t{kClientClean});
+  Client& client = store_->segment->header().clients[slot_];
+  if ((client.flags.fetch_and(~uint32_t{kClientClean | kClientExec | kClientAwaited}) &
+       kClientExec) == 0) {
+    return;
+  }
+  (void)store_->locks->SurviveExec(false);
+  // As open as before: what was waited for the end of is not to come.
+  store_->records->ForEachCellOf(&client, [&](const Cell* cell) {
+    uint64_t word = cell->word.load(std::memory_order_acquire);
+    if (OpensOf(word) <= ClosesOf(word)) return;
+    FileRecord* record = store_->records->At(cell->record);
+    uint64_t status = record->status.load(std::memory_order_acquire);
+    if (StateOf(status) != kClosing) return;
+    (void)record->status.compare_exchange_strong(status,
+                                                 MakeStatus(GenerationOf(status), kGrowing));
+  });
+}
+
+Result<std::string> Session::BecomeAnother(bool attaches) {
+  if (ended() || slot_ == 0 || fork_epoch_.load() != ForkEpoch()) return std::string();
+  Client& client = store_->segment->header().clients[slot_];
+  CAPIO_RETURN_IF_ERROR(store_->locks->SurviveExec(true));
+  client.flags.fetch_or(attaches ? kClientExec | kClientAwaited : kClientExec,
+                        std::memory_order_seq_cst);
+  // The server watches for the end of those who may write them: exec, perhaps, or the program's.
+  store_->records->ForEachCellOf(&client, [&](const Cell* cell) {
+    uint64_t word = cell->word.load(std::memory_order_acquire);
+    if (OpensOf(word) <= ClosesOf(word) && cell->duplicates.load() == 0) return;
+    FileRecord* record = store_->records->At(cell->record);
+    if (CommitOf(record->rule.load()) == CommitRule::kOnClose) NoticeFile(record);
+  });
+  return FormatHandover(
+      {store_->segment->header().control_id, ::getpid(), slot_, epoch_, store_->locks->fd()});
+}
+
+void Session::GoOn(const std::vector<FileRecord*>& touched) {
+  store_->segment->header().clients[slot_].flags.fetch_and(~uint32_t{kClientExec | kClientAwaited});
+  for (FileRecord* record : touched) (void)Evaluate(record, -1);
 }
 
 void Session::GoodbyeChild(int64_t pid) {

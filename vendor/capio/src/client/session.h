@@ -28,7 +28,8 @@ struct SessionConfig {
   std::string config_path;
   std::string resolve_prefix;
   uint32_t await_server_ms = 2000;
-  uint32_t flags = 0;  // CAPIO_SESSION_*
+  uint32_t flags = 0;    // CAPIO_SESSION_*
+  std::string handover;  // what this process handed on before exec(2); see client/exec.h
 };
 
 struct WaitGoal;
@@ -47,6 +48,14 @@ class Session {
   void Goodbye(bool bad);
   // After all this process goes on; a bad end stays announced.
   void TakeBackGoodbye();
+  // This process is about to become another program, which attaches or knows nothing of us. Returns
+  // what that is to be given; "" if the process is no client. TakeBackGoodbye ends this, too.
+  Result<std::string> BecomeAnother(bool attaches);
+  // It has taken over the slot that the process had before exec(2).
+  [[nodiscard]] bool taken_over() const { return taken_over_; }
+  // The process is a client like any other from now on: its cells say what it has open. touched:
+  // those that were settled.
+  void GoOn(const std::vector<FileRecord*>& touched);
   void GoodbyeChild(int64_t pid);
   void FailAbandoned();
   // The end: gives the slot back and commits what that commits. Idempotent.
@@ -136,6 +145,8 @@ class Session {
   Status Attach();
   Status Connect();
   Status AttachOnce();
+  bool TakeOver();
+  void Attached();
   void SayHello();
   bool IsRoot() const;
   void Send(const Message& message);
@@ -179,6 +190,7 @@ class Session {
   uint32_t epoch_ = 0;
   std::atomic<uint64_t> fork_epoch_{0};
   std::atomic<bool> ended_{false};
+  bool taken_over_ = false;
   Fd socket_;
 
   const uint64_t number_;  // of this object, and of no other one

@@ -138,6 +138,9 @@ std::string_view Wanted(uint32_t activity) {
 std::string Doing(Session* session, uint32_t slot, const FileRecord* record) {
   Store& store = session->store();
   const Client& client = store.segment->header().clients[slot];
+  if ((client.flags.load(std::memory_order_acquire) & kClientExec) != 0) {
+    return " (another program by exec)";
+  }
   for (auto* thread = store.segment->At<ThreadSlot>(client.threads.load()); thread != nullptr;
        thread = store.segment->At<ThreadSlot>(thread->next.load())) {
     const uint32_t activity = thread->activity.load(std::memory_order_acquire);

@@ -84,6 +84,11 @@ class Os {
   // visible).
   virtual int LockHolder(int fd, off_t start, off_t length, pid_t* pid);
 
+  // 1 if this process holds the range's lock, which LockHolder does not show to itself; else 0.
+  virtual int HoldsLock(int fd, off_t start, off_t length);
+  // Whether exec(2) closes the descriptor.
+  virtual int SetCloseOnExec(int fd, bool on);
+
   // M3: 0 if nobody has the file open for writing or mapped shared-writable; -EBUSY if somebody
   // has; another negated errno where leases are not to be had. fd must be open for reading only.
   virtual int ProbeNoWriters(int fd);

@@ -252,6 +252,22 @@ int Os::LockHolder(int fd, off_t start, off_t length, pid_t* pid) {
   return 1;
 }
 
+int Os::HoldsLock(int fd, off_t start, off_t length) {
+  // An open file description's locks are nobody's own: it sees those of this process, too.
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = start;
+  lock.l_len = length;
+  int result = Retry([&] { return ::fcntl(fd, F_OFD_GETLK, &lock); });
+  if (result < 0) return result;
+  return lock.l_type != F_UNLCK && lock.l_pid == ::getpid() ? 1 : 0;
+}
+
+int Os::SetCloseOnExec(int fd, bool on) {
+  return Retry([&] { return ::fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0); });
+}
+
 int Os::ProbeNoWriters(int fd) {
   // A conflicting open while we hold the lease signals us: with the default SIGIO that would be our
   // death.

@@ -464,9 +464,9 @@ void Server::Settle(uint32_t slot) {
   Header& header = store_->segment->header();
   Client& client = header.clients[slot];
   uint32_t flags = client.flags.load(std::memory_order_acquire);
-  CellOutcome outcome = (flags & kClientBad) != 0     ? kCellBad
-                        : (flags & kClientClean) != 0 ? kCellClean
-                                                      : kCellDied;
+  CellOutcome outcome = (flags & kClientBad) != 0 ? kCellBad
+                        : EndsWell(flags)         ? kCellClean
+                                                  : kCellDied;
   uint32_t app = client.app.load();
   int32_t pid = client.pid.load();
   bool root = (flags & kClientRoot) != 0;

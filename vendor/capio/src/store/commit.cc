@@ -42,7 +42,12 @@ Fate Judge::FateOf(uint32_t slot, uint32_t epoch) const {
   // Settled meanwhile, the flags may be the next tenant's.
   if (client.epoch.load(std::memory_order_acquire) != epoch) return Fate::kSettled;
   if ((flags & kClientBad) != 0) return Fate::kBad;
-  return (flags & kClientClean) != 0 ? Fate::kClean : Fate::kDied;
+  return EndsWell(flags) ? Fate::kClean : Fate::kDied;
+}
+
+bool Judge::Replaced(uint32_t slot) const {
+  uint32_t flags = segment_->header().clients[slot].flags.load(std::memory_order_acquire);
+  return IsReplaced(flags) && EndsWell(flags);
 }
 
 bool Judge::Running(uint32_t app) const {
@@ -196,6 +201,8 @@ Judge::Tally Judge::Count(const FileRecord* record) const {
     Fate fate = Fate::kSettled;
     if (outcome == kCellLive) fate = FateOf(cell->slot, cell->epoch);
     if (fate == Fate::kSettled) fate = OutcomeOf(cell);
+    // What it had open was closed by exec, or lives on in what it has become.
+    if (fate == Fate::kAlive && Replaced(cell->slot)) fate = Fate::kClean;
     // After the fate, so that the cell of a client that is no more is final; and abandoned after
     // the word, since a client raises it first.
     uint64_t word = cell->word.load(std::memory_order_acquire);

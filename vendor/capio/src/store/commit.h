@@ -116,6 +116,8 @@ class Judge {
     bool probe = false;  // the kernel must be asked for writers
     Opinion failure;
   };
+  // The live client has become, or is about to become, a program that is none.
+  [[nodiscard]] bool Replaced(uint32_t slot) const;
   Tally Count(const FileRecord* record) const;
   Opinion Weigh(const FileRecord* record, int depth, Sealed* sealed);
   Opinion WeighOwnerless(const FileRecord* record, int depth, Sealed* sealed);

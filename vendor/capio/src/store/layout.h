@@ -40,7 +40,20 @@ enum ClientFlags : uint32_t {
   kClientClean = 2,  // announced: its end is a good one
   kClientBad = 4,  // announced: it ended by an exception or a non-zero exit; wins over kClientClean
   kClientFinished = 8,  // every thread of it is past its last file operation
+  // Becomes, or has become, another program by exec(2), which knows nothing of this unless it takes
+  // the slot over. What its threads show as being about may be no more.
+  kClientExec = 16,
+  // With kClientExec: that will take the slot over. Without it there is nobody to say how the
+  // program ends, which then is a good end; and what its cells show as open may be closed: whether
+  // a file is still written, the kernel tells.
+  kClientAwaited = 32,
 };
+constexpr bool IsReplaced(uint32_t flags) {
+  return (flags & (kClientExec | kClientAwaited)) == kClientExec;
+}
+constexpr bool EndsWell(uint32_t flags) {
+  return (flags & kClientBad) == 0 && ((flags & kClientClean) != 0 || IsReplaced(flags));
+}
 struct Client {
   std::atomic<uint32_t> state;
   std::atomic<uint32_t> epoch;  // incarnation of the slot; raised when it is freed

@@ -9,6 +9,7 @@
 #include <atomic>
 
 #include "os/os.h"
+#include "os/status.h"
 #include "store/layout.h"
 
 namespace capio {
@@ -32,6 +33,13 @@ class SlotLocks {
   // Alive in any process, this one included. *pid, if given: the holder as seen here, 0 if not
   // visible.
   bool Held(uint32_t slot, pid_t* pid = nullptr) const;
+  // By this process, perhaps before exec(2). Only then may it be taken over.
+  bool Inherited(uint32_t slot) const { return os().HoldsLock(fd_.get(), slot, 1) == 1; }
+  // Whether the slots stay held, by whatever program this process becomes by exec(2).
+  Status SurviveExec(bool on) {
+    int error = os().SetCloseOnExec(fd_.get(), !on);
+    return error < 0 ? Status::Error(-error) : Status::Ok();
+  }
   bool HeldHere(uint32_t slot) const { return here_[slot].load(std::memory_order_acquire); }
 
   int fd() const { return fd_.get(); }

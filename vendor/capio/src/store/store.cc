@@ -25,7 +25,8 @@ struct OpenStore {
 struct OpenStores {
   ForkMutex mutex{ForkMutex::kStores};
   std::map<std::pair<dev_t, ino_t>, OpenStore> stores;
-  std::map<std::string, std::string> roots;  // a relative $CAPIO_STORE -> what it was first
+  std::map<std::string, std::string> roots;      // a relative $CAPIO_STORE -> what it was first
+  std::map<std::pair<dev_t, ino_t>, int> locks;  // descriptors that exec left us
 };
 OpenStores& AllStores() {
   static auto* all = new OpenStores;
@@ -188,6 +189,26 @@ Result<std::shared_ptr<Store>> Store::Open(const std::string& workflow) {
   return OpenAt(*base + "/" + EncodeName(workflow), workflow);
 }
 
+bool Store::OfferLocks(int fd) {
+  struct stat st = {};
+  if (os().Fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) return false;
+  ForkGuard guard(AllStores().mutex);
+  return AllStores().locks.emplace(std::pair(st.st_dev, st.st_ino), fd).second;
+}
+
+// With the mutex held.
+Fd Store::OpenLocks(int dir) {
+  struct stat st = {};
+  int error = os().FstatAt(dir, "locks", &st, AT_SYMLINK_NOFOLLOW);
+  if (error < 0) return Fd(error);
+  auto offered = AllStores().locks.find({st.st_dev, st.st_ino});
+  if (offered == AllStores().locks.end()) return Fd(os().OpenAt(dir, "locks", O_RDWR, 0));
+  Fd fd(offered->second);
+  AllStores().locks.erase(offered);
+  (void)os().SetCloseOnExec(fd.get(), true);
+  return fd;
+}
+
 Result<std::shared_ptr<Store>> Store::OpenAt(const std::string& path, const std::string& workflow) {
   auto dir = OpenDir(AT_FDCWD, path.c_str());
   if (!dir.ok()) return dir.status();
@@ -201,7 +222,7 @@ Result<std::shared_ptr<Store>> Store::OpenAt(const std::string& path, const std:
   store->path = path;
   store->workflow = workflow;
   store->dir = dir.take();
-  Fd locks(os().OpenAt(store->dir.get(), "locks", O_RDWR, 0));
+  Fd locks = OpenLocks(store->dir.get());
   if (!locks.valid()) return Status::Error(-locks.get());
   store->locks = std::make_unique<SlotLocks>(std::move(locks));
   CAPIO_RETURN_IF_ERROR(store->OpenParts());

@@ -43,6 +43,10 @@ class Store {
   // `locks` would drop the slots held through the first.
   static Result<std::shared_ptr<Store>> Open(const std::string& workflow);
 
+  // A descriptor of some store's `locks` that this process had before exec(2), and through which it
+  // may still hold slots: Open uses it in place of a new one. False if it is none.
+  static bool OfferLocks(int fd);
+
   // For servers. A new store, with slot 0 held and a listening socket, not yet under its name.
   // EAGAIN: others got in the way.
   static Result<std::shared_ptr<Store>> Create(const std::string& workflow,
@@ -116,6 +120,7 @@ class Store {
   static Result<std::shared_ptr<Store>> OpenAt(const std::string& path,
                                                const std::string& workflow);
   // Both with the mutex of the open stores held.
+  static Fd OpenLocks(int dir);
   static std::shared_ptr<Store> Register(std::unique_ptr<Store> store);
   static std::shared_ptr<Store> Share(void* open_store);
   Status OpenParts();
