@@ -284,7 +284,8 @@ def test_native_code_that_opens_by_path_is_pointed_out_once(
     capio: Any, call: tuple[str, str]
 ) -> None:
     name, text = call
-    pytest.importorskip(name, reason=ABSENT.format(name))
+    for needed in (name, "pyarrow") if "parquet" in text else (name,):
+        pytest.importorskip(needed, reason=ABSENT.format(needed))
     step = capio.run(
         "producer",
         f"""

@@ -94,6 +94,9 @@ Table& Handles() {
   }();
   return *table;
 }
+// When the library is loaded: a fork in the middle of making it would leave its guard taken in the
+// child.
+[[maybe_unused]] const Table& made_at_load = Handles();
 
 // One use less. The last one of a place that is closing ends the file.
 Status Leave(HandlePlace* place) {
