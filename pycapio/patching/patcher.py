@@ -310,8 +310,11 @@ class Patcher:
         if main is None or not issubclass(type(main), ModuleType):
             return
         namespace = module_dict(main)
-        if plan.proxies.keys().isdisjoint(map(id, list(namespace.values()))):
-            return
+        try:
+            if plan.proxies.keys().isdisjoint(map(id, namespace.values())):
+                return
+        except RuntimeError:  # another thread has added a name
+            pass
         if (module_name("__main__", namespace) + ".").startswith(self._exclude):
             return
         for name, value in list(namespace.items()):

@@ -90,7 +90,16 @@ class Plan:
             for original in originals
             if id(original) in defined and not issubclass(type(original), type)
         }
-        named_twice = [p for p in chosen.values() if type(p) is FunctionType and p in homes]
+        # Of methods, and of what is not public, nobody keeps a pickle.
+        named_twice = [
+            owner.proxy
+            for owner in owners
+            if type(owner.owner) is ModuleType
+            and owner.key[:1] != "_"
+            and type(owner.proxy) is FunctionType
+            and owner.proxy in homes
+        ]
+        named_twice = list(dict.fromkeys(named_twice))
         self.names = (NamesSite(named_twice), named_twice)
         # What can be written at once is: most of it, and entering is quicker by half.
         modules: dict[int, list[OwnerSite]] = {}

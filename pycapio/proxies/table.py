@@ -122,5 +122,8 @@ def _replacements() -> list[Replacement]:
 
 
 patcher: Final = Patcher(
-    _replacements(), finder=importing.Finder, exclude=("pycapio", "_pycapio_gates")
+    _replacements(),
+    finder=importing.Finder,
+    # ntpath is imported everywhere, and about another system's paths.
+    exclude=("pycapio", "_pycapio_gates", "ntpath"),
 )
