@@ -477,6 +477,46 @@ TEST_F(StreamTest, AFailedFileIsMadeAnew) {
   EXPECT_EQ(taker.End(), 0);
 }
 
+// The server comes to know of a death when the step has begun again already.
+TEST_F(StreamTest, ADeathThatIsSettledLateFailsNothingOfTheNextAttempt) {
+  Child dying([this](Channel& parent) {
+    Client client = Maker();
+    Opened out = client.Create("nu");
+    (void)Client::Write(out, "half");
+    parent.Say("written");
+    (void)parent.Hear();
+    return 0;
+  });
+  EXPECT_EQ(dying.Hear(), "written");
+  Client taker = Taker();
+  pid_t server = OneServer();
+  ::kill(server, SIGSTOP);
+  dying.Kill(SIGKILL);
+  EXPECT_EQ(dying.Wait(), 128 + SIGKILL);
+  EXPECT_EQ(taker.Content("nu"), "error " + std::to_string(EOWNERDEAD));
+  Child again([this](Channel& parent) {
+    Client client = Maker();
+    Opened out = client.Create("nu");
+    (void)Client::Write(out, "all ");
+    parent.Say("begun");
+    (void)parent.Hear();
+    (void)Client::Write(out, "of it");
+    int closed = Client::Close(out);
+    Opened late = client.Create("term");  // complete when the step has ended
+    return closed + Client::Close(late) + client.End();
+  });
+  EXPECT_EQ(again.Hear(), "begun");
+  ::kill(server, SIGCONT);
+  // It deals with what has happened in that order.
+  Client other(dir, "other", "wf", config);
+  EXPECT_EQ(other.End(), 0);
+  again.Say("go on");
+  EXPECT_EQ(again.Wait(), 0);
+  EXPECT_EQ(taker.Content("nu"), "all of it");
+  EXPECT_EQ(taker.Content("term"), "");
+  EXPECT_EQ(taker.End(), 0);
+}
+
 TEST_F(StreamTest, WaitingForAnAppThatEndsWithoutMakingIt) {
   Client maker = Maker();
   Child reader([this](Channel& parent) {

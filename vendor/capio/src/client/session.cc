@@ -280,7 +280,9 @@ Status Session::AttachOnce() {
       store_->locks->Drop(slot);
       continue;
     }
-    client.flags.store(root ? kClientRoot : 0u);
+    uint32_t flags = root ? kClientRoot : 0u;
+    if (root && store_->judge->BadEnd(app_) != 0) flags |= kClientRestart;
+    client.flags.store(flags);
     client.app.store(app_);
     client.pid.store(::getpid());
     client.process.store(ProcessKey());

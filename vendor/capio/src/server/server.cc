@@ -482,16 +482,23 @@ void Server::Settle(uint32_t slot) {
   for (FileRecord* record : touched) Look(record);
   LeaveApp(store_->segment.get(), client, outcome);
   bool running = store_->judge->Running(app) || store_->judge->Awaited(app);
+  // What it leaves unfinished is lost, but not what the step has begun anew meanwhile.
+  const bool restarted = root && bad && store_->judge->Restarted(app);
   if ((root && bad) || !running) {
     store_->records->ForEach([&](FileRecord* record) {
       FileState state = StateOf(record->status.load(std::memory_order_acquire));
       if (state == kCommitted || state == kFailed) return;
       bool of_app = false;
+      bool anew = false;
       store_->records->ForEachCell(record, [&](const Cell* cell) {
-        of_app |= cell->app == app && OpensOf(cell->word.load(std::memory_order_acquire)) > 0;
+        if (cell->app != app || OpensOf(cell->word.load(std::memory_order_acquire)) == 0) return;
+        of_app = true;
+        anew |= restarted && store_->judge->IsRestart(cell->slot, cell->epoch);
       });
       if (!of_app) return;
-      if (root && outcome == kCellDied) {
+      if (anew) {
+        Look(record);
+      } else if (root && outcome == kCellDied) {
         (void)store_->judge->Fail(record, kFailureDied, app, pid);
       } else if (root && bad && CommitOf(record->rule.load()) != CommitRule::kOnClose) {
         (void)store_->judge->Fail(record, kFailureBadEnd, app, pid);
@@ -503,7 +510,7 @@ void Server::Settle(uint32_t slot) {
   store_->records->ForEachCellOf(
       &client, [&](Cell* cell) { cell->outcome.store(outcome, std::memory_order_release); });
   App& entry = header.apps[app];
-  if (root && bad) {
+  if (root && bad && !restarted) {
     entry.failed_pid.store(pid);
     entry.outcome.store(kAppFailed, std::memory_order_release);
   } else if (!running && entry.outcome.load() == kAppStarted) {

@@ -84,6 +84,26 @@ uint32_t Judge::BadEnd(uint32_t app) const {
   return 0;
 }
 
+bool Judge::IsRestart(uint32_t slot, uint32_t epoch) const {
+  const Client& client = segment_->header().clients[slot];
+  return (client.flags.load(std::memory_order_acquire) & kClientRestart) != 0 &&
+         FateOf(slot, epoch) == Fate::kAlive;
+}
+
+bool Judge::Restarted(uint32_t app) const {
+  const Header& header = segment_->header();
+  uint32_t used = header.slots_used.load(std::memory_order_acquire);
+  for (uint32_t slot = 1; slot < used; ++slot) {
+    const Client& client = header.clients[slot];
+    if (client.state.load(std::memory_order_acquire) == kSlotAttached &&
+        client.app.load(std::memory_order_relaxed) == app &&
+        IsRestart(slot, client.epoch.load(std::memory_order_acquire))) {
+      return true;
+    }
+  }
+  return false;
+}
+
 Standing Judge::StandingOf(uint32_t app, int32_t* failed_pid) const {
   const App& entry = segment_->header().apps[app];
   if (Running(app)) return Standing::kRunning;

@@ -69,6 +69,10 @@ class Judge {
   bool Awaited(uint32_t app) const;
   // A dead, not yet settled root client of the app that ended badly; 0 if none.
   uint32_t BadEnd(uint32_t app) const;
+  // The step has begun again before that was settled: somebody is alive who came afterwards.
+  bool Restarted(uint32_t app) const;
+  // Whether this client is one of those.
+  bool IsRestart(uint32_t slot, uint32_t epoch) const;
 
   // Evaluates and seals. Returns the file's status after that: kGrowing, kClosing (only the
   // kernel's writers are in the way), kCommitted or kFailed. read_only: a descriptor for the probe,

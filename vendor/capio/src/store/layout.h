@@ -47,6 +47,9 @@ enum ClientFlags : uint32_t {
   // program ends, which then is a good end; and what its cells show as open may be closed: whether
   // a file is still written, the kernel tells.
   kClientAwaited = 32,
+  // A root that came when one of its app had ended badly and was not settled yet: the step begins
+  // again with it, so that end is none of its.
+  kClientRestart = 64,
 };
 constexpr bool IsReplaced(uint32_t flags) {
   return (flags & (kClientExec | kClientAwaited)) == kClientExec;
