@@ -63,7 +63,7 @@ test-python: build ## the Python tests, packaging included
 
 test-capio-lib: $(STAMPS)/native ## the Python tests against an installed library, through CAPIO_LIB
 	$(BUILD_ENGINE) --prefix build/prefix
-	CAPIO_LIB=$(CURDIR)/build/prefix $(PYTEST) --ignore=tests/packaging
+	CAPIO_LIB=$(CURDIR)/build/prefix $(PYTEST) $(addprefix --ignore=tests/,packaging conformance model)
 
 test-libraries: build ## the libraries of the field, which it installs
 	$(BIN)/python -m pip install --quiet --editable '.[libraries]'
