@@ -478,7 +478,9 @@ TEST_F(StreamTest, AFailedFileIsMadeAnew) {
 }
 
 // The server comes to know of a death when the step has begun again already.
-TEST_F(StreamTest, ADeathThatIsSettledLateFailsNothingOfTheNextAttempt) {
+class AgainTest : public StreamTest, public ::testing::WithParamInterface<bool> {};
+TEST_P(AgainTest, ADeathThatIsSettledLateFailsNothingOfTheNextAttempt) {
+  const bool another_dies = GetParam();
   Child dying([this](Channel& parent) {
     Client client = Maker();
     Opened out = client.Create("nu");
@@ -510,12 +512,27 @@ TEST_F(StreamTest, ADeathThatIsSettledLateFailsNothingOfTheNextAttempt) {
   // It deals with what has happened in that order.
   Client other(dir, "other", "wf", config);
   EXPECT_EQ(other.End(), 0);
+  if (another_dies) {  // which is a death of this attempt
+    Child late([this](Channel& parent) {
+      Client client = Maker();
+      parent.Say("up");
+      (void)parent.Hear();
+      return 0;
+    });
+    EXPECT_EQ(late.Hear(), "up");
+    late.Kill(SIGKILL);
+    EXPECT_EQ(late.Wait(), 128 + SIGKILL);
+    EXPECT_EQ(Client(dir, "other", "wf", config).End(), 0);
+  }
   again.Say("go on");
   EXPECT_EQ(again.Wait(), 0);
-  EXPECT_EQ(taker.Content("nu"), "all of it");
-  EXPECT_EQ(taker.Content("term"), "");
+  // It takes with it what the app has not completed.
+  const std::string dead = "error " + std::to_string(EOWNERDEAD);
+  EXPECT_EQ(taker.Content("nu"), another_dies ? dead : "all of it");
+  EXPECT_EQ(taker.Content("term"), another_dies ? dead : "");
   EXPECT_EQ(taker.End(), 0);
 }
+INSTANTIATE_TEST_SUITE_P(All, AgainTest, ::testing::Bool());
 
 TEST_F(StreamTest, WaitingForAnAppThatEndsWithoutMakingIt) {
   Client maker = Maker();

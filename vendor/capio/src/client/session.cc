@@ -310,6 +310,10 @@ Status Session::AttachOnce() {
       store_->locks->Drop(slot);
       return Status::Error(ESTALE);
     }
+    // Settled between that look and our being seen: then whoever ends badly from now on counts.
+    if ((flags & kClientRestart) != 0 && store_->judge->BadEnd(app_) == 0) {
+      client.flags.fetch_and(~uint32_t{kClientRestart});
+    }
     Attached();
     return Status::Ok();
   }

@@ -518,6 +518,14 @@ void Server::Settle(uint32_t slot) {
   }
   client.epoch.fetch_add(1, std::memory_order_acq_rel);
   client.state.store(kSlotFree, std::memory_order_seq_cst);
+  // The attempt that came after this end counts like any other from now on.
+  if (restarted && store_->judge->BadEnd(app) == 0) {
+    for (Client& other : header.clients) {
+      if (other.app.load(std::memory_order_relaxed) == app) {
+        other.flags.fetch_and(~uint32_t{kClientRestart});
+      }
+    }
+  }
   pidfds_.erase(slot);
   idle_since_ = os().MonotonicNs();
   // Whoever waits for a path of this app must hear that it has ended.
