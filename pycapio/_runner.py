@@ -112,7 +112,7 @@ class ScriptImporter:
     def find_spec(self, name: str, target: object = None) -> importlib.machinery.ModuleSpec | None:
         if name != "__main__":
             return None
-        return importlib.machinery.ModuleSpec(name, self, origin=self._filename)  # type: ignore
+        return importlib.machinery.ModuleSpec(name, self, origin=self._filename)  # type: ignore[arg-type]
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
         """The module is there already."""

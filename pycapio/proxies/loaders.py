@@ -122,11 +122,7 @@ def read_directory_proxy(archive: Any) -> dict[str, Any]:
         found = _read_directory(where)
     except zipimport.ZipImportError as error:
         raise _shown(error, where, archive) from None
-    # Each entry begins with the path that modules show as theirs; a directory may have none.
-    return {
-        name: entry and (archive + entry[0][len(where) :], *entry[1:])
-        for name, entry in found.items()
-    }
+    return _as_shown(found, where, archive)
 
 
 @proxy_for(_zip_data, module="zipimport")
@@ -149,11 +145,18 @@ def zip_init_proxy(self: Any, path: Any) -> None:
         _zip_init(self, where + path[len(archive) :])
     except zipimport.ZipImportError as error:
         raise _shown(error, where, archive) from None
-    _zip_directories.pop(where, None)
     self.archive = archive
-    _zip_directories[archive] = read_directory_proxy(archive)
+    _zip_directories[archive] = _as_shown(_zip_directories.pop(where), where, archive)
     if "_files" in vars(self):
         self._files = _zip_directories[archive]
+
+
+def _as_shown(found: dict[str, Any], where: str, archive: str) -> dict[str, Any]:
+    # Each entry begins with the path that modules show as theirs; a directory may have none.
+    return {
+        name: entry and (archive + entry[0][len(where) :], *entry[1:])
+        for name, entry in found.items()
+    }
 
 
 def _archive_in(path: Any) -> tuple[str, Any]:
