@@ -153,10 +153,12 @@ def test_bad_arguments(twin: Twin, arguments: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("encoding", "errors", "newline"),
-    itertools.product(
-        (None, "locale", "utf-8", "utf-8-sig", "utf-16", "latin-1", "ascii", "cp1252"),
-        (None, "strict", "replace", "surrogateescape", "backslashreplace"),
-        (None, "", "\n", "\r", "\r\n"),
+    list(
+        itertools.product(
+            (None, "locale", "utf-8", "utf-8-sig", "utf-16", "latin-1", "ascii", "cp1252"),
+            (None, "strict", "replace", "surrogateescape", "backslashreplace"),
+            (None, "", "\n", "\r", "\r\n"),
+        )
     ),
 )
 def test_text_arguments(

@@ -35,7 +35,7 @@ class RecordingSession:
 
 def run() -> NoReturn:
     path = sys.argv.pop(1)
-    pycapio.context.launch = lambda options, children: RecordingSession(path, options)  # type: ignore
+    pycapio.context.launch = lambda options, children: RecordingSession(path, options)  # type: ignore[assignment, misc]
     sys.exit(main())
 
 
