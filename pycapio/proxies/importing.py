@@ -47,14 +47,13 @@ def _kind(path: str) -> int:
         return 0
 
 
-def _loaders() -> tuple[tuple[str, Any], ...]:
-    """Loaders by suffix, in the order in which Python tries them."""
-    kinds: tuple[tuple[list[str], Any], ...] = (
-        (importlib.machinery.EXTENSION_SUFFIXES, importlib.machinery.ExtensionFileLoader),
-        (importlib.machinery.SOURCE_SUFFIXES, importlib.machinery.SourceFileLoader),
-        (importlib.machinery.BYTECODE_SUFFIXES, importlib.machinery.SourcelessFileLoader),
+def _details() -> tuple[tuple[Any, list[str]], ...]:
+    """Loaders with their suffixes, in the order in which Python tries them."""
+    return (
+        (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+        (importlib.machinery.SourceFileLoader, importlib.machinery.SOURCE_SUFFIXES),
+        (importlib.machinery.SourcelessFileLoader, importlib.machinery.BYTECODE_SUFFIXES),
     )
-    return tuple((suffix, loader) for suffixes, loader in kinds for suffix in suffixes)
 
 
 class Finder:
@@ -111,7 +110,7 @@ class Finder:
         place = _place(entry) if current() else ""
         if not place or _kind(place) != _stat.S_IFDIR:
             raise ImportError(f"{entry!r} is not a directory managed by CAPIO", path=entry)
-        return DirectoryFinder(entry)
+        return DirectoryFinder(place)
 
     @staticmethod
     def forget(answers: dict[str, Any]) -> None:
@@ -127,15 +126,15 @@ class Finder:
 
 class DirectoryFinder(importlib.machinery.FileFinder):
     """Finds modules in one managed directory, an entry of ``sys.path``. For pkgutil, which lists
-    them through os, it is like any other."""
+    them through os, it is like any other; who keeps it, finds with it as with Python's own what
+    is there when the directory is not managed any more."""
 
-    def __init__(self, entry: str) -> None:
-        super().__init__(entry)
-        self.path = entry or places.current_directory()
+    def __init__(self, place: str) -> None:
+        super().__init__(place, *_details())
 
     def find_spec(self, fullname: str, target: Any = None) -> ModuleSpec | None:
         place = _place(self.path)
-        return _find_in(place, fullname) if place else None
+        return _find_in(place, fullname) if place else super().find_spec(fullname, target)
 
 
 def _is_elsewhere(path: str) -> bool:
@@ -175,8 +174,9 @@ def _find_in(place: str, fullname: str) -> ModuleSpec | None:
     candidates: list[tuple[str, list[str] | None]] = [(base, None)]
     if directory:
         candidates.insert(0, (posixpath.join(base, "__init__"), [base]))
+    details = [(loader, suffix) for loader, suffixes in _details() for suffix in suffixes]
     for stem, locations in candidates:
-        for suffix, loader in _loaders():
+        for loader, suffix in details:
             path = stem + suffix
             if _kind(path) == _stat.S_IFREG:
                 return importlib.util.spec_from_file_location(

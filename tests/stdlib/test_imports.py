@@ -376,6 +376,44 @@ def test_hooks_are_given_back(capio: Any) -> None:
     ).finish()
 
 
+def test_a_finder_that_is_kept(capio: Any) -> None:
+    """Outside it finds what Python's own finds, inside again what is in the store."""
+    (capio.dir / "made").mkdir()
+    (capio.dir / "made" / "real.py").write_text("value = 1")
+    capio.python(
+        """
+        import os, pkgutil
+        from pycapio import CapioContext
+
+        os.chdir(DIR)
+        context = CapioContext(capio_dir=DIR, workflow_name=WF, await_server_timeout_seconds=60)
+        with context:
+            finder = pkgutil.get_importer("made")
+            for name in ("made/one.py", "made/package/__init__.py", "made/space/two.py"):
+                os.makedirs(os.path.dirname(name), exist_ok=True)
+                open(name, "w").close()
+
+        def found():
+            names = ("real", "one", "package", "space", "nowhere")
+            return [name for name in names if finder.find_spec(name) is not None]
+
+        inside, outside = ["real", "one", "package", "space"], ["real"]
+        assert found() == outside, found()
+        os.chdir("/")
+        assert found() == outside, found()
+        spec = finder.find_spec("real")
+        assert spec.origin == DIR + "/made/real.py"
+        assert spec.loader.get_code("real").co_filename == spec.origin
+        with context:
+            assert found() == inside, found()
+            assert finder.find_spec("one").origin == DIR + "/made/one.py"
+            os.remove(DIR + "/made/real.py")
+            assert found() == inside[1:], found()
+        assert found() == [], found()
+        """
+    ).finish()
+
+
 def test_pytest_in_capio_dir(capio: Any) -> None:
     """It finds, rewrites and caches test modules by its own means."""
     capio.run(
