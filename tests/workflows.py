@@ -29,7 +29,7 @@ TIME_LIMIT = float(os.environ.get("CAPIO_TEST_TIME_LIMIT") or 60)
 # How long a server may wait for declared apps that do not come; seconds.
 LINGER = 5
 
-_OURS = ("CAPIO_", "PYTHON", "COVERAGE", "SLURM_", "PMI_", "OMPI_", "PBS_", "LSB_")
+_OURS = ("CAPIO_", "PYTHON", "PYTEST_", "COVERAGE", "SLURM_", "PMI_", "OMPI_", "PBS_", "LSB_")
 
 
 class Step:
