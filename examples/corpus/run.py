@@ -174,8 +174,9 @@ def wait_for_server(directory: Path, workflow: str) -> None:
     from pycapio import PyCAPIOException, pycapio_init, pycapio_teardown
 
     try:
-        pycapio_init(str(directory), "demo", workflow)
-        pycapio_teardown(teardown_server=True)
+        for step in STEPS:  # the server would give one that has not come yet another minute
+            pycapio_init(str(directory), step, workflow, await_server_timeout_seconds=30)
+            pycapio_teardown(teardown_server=True)
     except PyCAPIOException:
         pass  # there is no server to wait for, and the failure of the step says more
 
