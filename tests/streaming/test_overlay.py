@@ -406,6 +406,11 @@ def test_copies_that_are_being_made_do_not_keep_a_directory(capio: Workflow) -> 
     (capio.dir / "full").mkdir()
     (capio.dir / "full" / ".capio-12-34.tmp").write_text("of another one")
     (capio.dir / "full" / "file").write_text("stays")
+    (capio.dir / "real").mkdir()
+    (capio.dir / "real" / "old").touch()
+    for name in ("over_real", "over_made"):
+        (capio.dir / name).mkdir()
+        (capio.dir / name / ".capio-12-34.tmp").touch()
     capio.run(
         "producer",
         """
@@ -417,10 +422,26 @@ def test_copies_that_are_being_made_do_not_keep_a_directory(capio: Workflow) -> 
             os.rmdir("full")
         except OSError as error:
             assert error.errno == errno.ENOTEMPTY
+        else:
+            raise SystemExit("removed what is not empty")
+        for name in ("real", "made"):
+            if name == "made":
+                os.mkdir(name)
+                open("made/new", "w").close()
+            try:
+                os.rename(name, "full")
+            except OSError as error:
+                assert error.errno == errno.ENOTEMPTY
+            else:
+                raise SystemExit("replaced what is not empty")
+            os.rename(name, "over_" + name)
+            assert not os.path.exists(name)
+            assert len(os.listdir("over_" + name)) == 1
         """,
     )
-    assert sorted(os.listdir(capio.dir)) == ["full"]
+    assert sorted(os.listdir(capio.dir)) == ["full", "over_made", "over_real"]
     assert sorted(os.listdir(capio.dir / "full")) == [".capio-12-34.tmp", "file"]
+    assert os.listdir(capio.dir / "over_real") == ["old"]
 
 
 def test_locks_of_a_process_stay(capio: Workflow) -> None:

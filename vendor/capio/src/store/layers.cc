@@ -37,21 +37,29 @@ bool IsTemporary(const DirEntry& entry) {
   return !name.empty() && name.find_first_not_of("0123456789-") == std::string_view::npos;
 }
 
-// rmdir(2) below CAPIO_DIR, where copies may be left of files that were removed while they were
-// made. They are not listed, and nobody misses them.
-int RemoveDirectoryOf(int dir, const char* path) {
+bool HoldsOnlyTemporaries(const Result<std::vector<DirEntry>>& entries) {
+  return entries.ok() && std::all_of(entries->begin(), entries->end(), IsTemporary);
+}
+
+// What asks for an empty directory, below CAPIO_DIR, where copies may be left of files that were
+// removed while they were made. They are not listed, and nobody misses them.
+int OnEmptyDirectory(int dir, const char* path, const std::function<int()>& operation) {
   constexpr int kMostTries = 100;
   int error = 0;
   for (int i = 0; i < kMostTries; ++i) {
-    error = os().UnlinkAt(dir, path, AT_REMOVEDIR);
+    error = operation();
     if (error != -ENOTEMPTY) return error;
     auto entries = ListDirectory(dir, path, Layer::kReal);
-    if (!entries.ok() || !std::all_of(entries->begin(), entries->end(), IsTemporary)) return error;
+    if (!HoldsOnlyTemporaries(entries)) return error;
     for (const DirEntry& entry : *entries) {
       (void)os().UnlinkAt(dir, Below(path, entry.name).c_str(), 0);
     }
   }
   return error;
+}
+
+int RemoveDirectoryOf(int dir, const char* path) {
+  return OnEmptyDirectory(dir, path, [&] { return os().UnlinkAt(dir, path, AT_REMOVEDIR); });
 }
 
 ForkMutex& plain_mutex = *new ForkMutex(ForkMutex::kLeaf);
@@ -525,7 +533,7 @@ Status Layers::CheckOver(const struct stat& from, const std::string& to, Layer l
   if (!S_ISDIR(from.st_mode) && S_ISDIR(st.st_mode)) return Status::Error(EISDIR);
   if (S_ISDIR(from.st_mode)) {
     auto entries = ListDirectory(DirOf(layer), to.c_str(), layer);
-    if (entries.ok() && !entries->empty()) return Status::Error(ENOTEMPTY);
+    if (entries.ok() && !HoldsOnlyTemporaries(entries)) return Status::Error(ENOTEMPTY);
   }
   return Status::Ok();
 }
@@ -553,7 +561,8 @@ Status Layers::Rename(const std::string& from, const std::string& to) {
     CAPIO_RETURN_IF_ERROR(CheckOver(top, to, layer));
   }
   if (in_real) {
-    int error = os().RenameAt(real_, from.c_str(), real_, to.c_str());
+    int error = OnEmptyDirectory(
+        real_, to.c_str(), [&] { return os().RenameAt(real_, from.c_str(), real_, to.c_str()); });
     if (error == -ENOENT && !in_tree && !in_fs) {
       // The new parent exists only in the store.
       if (S_ISREG(top.st_mode)) {
