@@ -227,20 +227,38 @@ except OSError as error:
 def test_killed_while_waiting(capio: Workflow, victim: str) -> None:
     declare(capio, "first", "second", "third")
     capio.env["CAPIO_MEMORY_LIMIT"] = "8M"
-    capio.env["CAPIO_WAIT_WARN"] = "0.2"
     capio.hold()
+    # In memory from the start: it is made while there is plenty.
+    third = capio.step(
+        "maker_third",
+        GROW
+        + """
+with open("third", "wb") as f:
+    grow(f, 1 << 18)
+    f.flush()
+    print("up", flush=True)
+    grow(f, int(input()) << 20)
+""",
+        env={"CAPIO_WAIT_WARN": "30"},
+    )
+    third.expect("up")
     first = capio.step(
         "maker_first", GROW + 'f = open("first", "wb")\ngrow(f, 4 << 20)\nprint("up")\ninput()'
     )
     first.expect("up")
-    second = capio.step("maker_second", GROW + 'grow(open("second", "wb"), 5 << 20)')
+    second = capio.step(
+        "maker_second",
+        GROW + 'grow(open("second", "wb"), 5 << 20)',
+        env={"CAPIO_WAIT_WARN": "0.2"},
+    )
     second.expect_error("waiting")
     if victim == "the server":
         os.kill(capio.server(), signal.SIGKILL)
         first.send()
         first.finish()
         second.finish()
-        third = capio.run("maker_third", GROW + 'grow(open("third", "wb"), 5 << 20)')
+        third.send("5")
+        third.finish()
     else:
         second.kill()
         reader = capio.run(
@@ -254,12 +272,14 @@ except OSError as error:
         )
         assert f"(pid {second.pid}) died before the file was complete" in reader.stdout
         # What the dead one had written is moved out of the way.
-        third = capio.run("maker_third", GROW + 'grow(open("third", "wb"), 3 << 20)')
+        third.send("1")
+        third.finish()
         first.send()
         first.finish()
     assert third.stderr == ""
     sizes = capio.run("reader", 'print(*(len(open(n, "rb").read()) for n in ("first", "third")))')
-    assert sizes.stdout.split()[0] == str(4 * MIB)
+    grown = 5 if victim == "the server" else 1
+    assert sizes.stdout == f"{4 * MIB} {grown * MIB + (1 << 18)}\n"
 
 
 def test_interrupted_while_waiting(capio: Workflow) -> None:
