@@ -540,15 +540,18 @@ def _new_stat_buffer() -> tuple[Any, Any]:
     return buffer, ffi.buffer(buffer)
 
 
+def _new_columns(entries: int = _MOST_ENTRIES) -> tuple[Any, Any, Any]:
+    ffi = _library.ffi
+    return (
+        ffi.new("char[]", _NAMES_SIZE),
+        ffi.new("uint8_t[]", entries),
+        ffi.new("uint64_t[]", entries),
+    )
+
+
 _path_buffers: Final = _Buffers(lambda: _library.ffi.new("char[]", _PATH_BUFFER))
 _stat_buffers: Final = _Buffers(_new_stat_buffer)
-_columns: Final = _Buffers(
-    lambda: (
-        _library.ffi.new("char[]", _NAMES_SIZE),
-        _library.ffi.new("uint8_t[]", _MOST_ENTRIES),
-        _library.ffi.new("uint64_t[]", _MOST_ENTRIES),
-    )
-)
+_columns: Final = _Buffers(_new_columns)
 _file_pointers: Final = _Buffers(lambda: _library.ffi.new("capio_file **"))
 
 
@@ -733,11 +736,10 @@ def _entries(directory: Handle, as_bytes: bool, shown: Any, names_only: bool) ->
     while True:
         columns = _columns.take()
         names, types, inodes = columns
+        most = len(types)
         if names_only:
             types = inodes = ffi.NULL
-        size = _waited(
-            call, directory, names, _NAMES_SIZE, types, inodes, _MOST_ENTRIES, path=shown
-        )
+        size = _waited(call, directory, names, len(names), types, inodes, most, path=shown)
         if size > 0:
             found = _split(unpack(names, size), as_bytes)
             if not names_only:

@@ -32,7 +32,8 @@ ODD = [
 def folder(capio: Workflow, tmpfs: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     # Where the order of making is known to the last file.
     monkeypatch.setenv("CAPIO_STORE", os.fspath(tmpfs))
-    monkeypatch.setattr(_pycapio, "_MOST_ENTRIES", AT_ONCE)
+    few = _pycapio._Buffers(lambda: _pycapio._new_columns(AT_ONCE))
+    monkeypatch.setattr(_pycapio, "_columns", few)
     with capio.context("maker"):
         path = os.fspath(capio.dir / "many")
         os.mkdir(path)
