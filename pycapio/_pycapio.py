@@ -193,6 +193,7 @@ _FUNCTIONS: Final = (
     "capio_open",
     "capio_opendir",
     "capio_publish",
+    "capio_quiesce",
     "capio_read",
     "capio_readdir_columns",
     "capio_rename",
@@ -506,15 +507,15 @@ class _Buffers:
     in between."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-        self._free: list[Any] = []
-        self.give_back = self._free.append
+        self.make = make
+        self.free: list[Any] = []
+        self.give_back = self.free.append
 
     def take(self) -> Any:
         try:
-            return self._free.pop()
+            return self.free.pop()
         except IndexError:
-            return self._make()
+            return self.make()
 
 
 _os_stat = os.stat
@@ -553,6 +554,7 @@ _path_buffers: Final = _Buffers(lambda: _library.ffi.new("char[]", _PATH_BUFFER)
 _stat_buffers: Final = _Buffers(_new_stat_buffer)
 _columns: Final = _Buffers(_new_columns)
 _file_pointers: Final = _Buffers(lambda: _library.ffi.new("capio_file **"))
+_free_file_pointers: Final = _file_pointers.free
 
 
 def user_path(session: Handle, path: bytes) -> bytes | None:
@@ -580,13 +582,20 @@ def open_file(
 ) -> tuple[int, Handle | None] | None:
     """A descriptor and, if it needs watching, its handle; None if the path is not CAPIO's.
 
-    exempt, for opens for reading: as with questions about a path.
+    exempt, which concerns opens for reading: as with questions about a path.
     """
     call = _library.capio_open
-    out = _file_pointers.take()
-    asked = flags if exempt is None else flags | _OPEN_NOWAIT
+    try:
+        out = _free_file_pointers.pop()  # take(), for what many files are
+    except IndexError:
+        out = _file_pointers.make()
+    asked = flags if exempt is None or flags & _CHANGES else flags | _OPEN_NOWAIT
     rc = call(session, path, len(path), asked, mode, out)
-    if rc == _EAGAIN and exempt is not None:
+    if rc >= 0:
+        handle = out[0] or None
+        _free_file_pointers.append(out)
+        return rc, handle
+    if rc == _EAGAIN and exempt is not None and asked != flags:
         if exempt(shown):
             where = resolve(session, path, FOR_LOOKUP, shown)
             return None if where is None else (_open_shown(where, flags, shown), None)
@@ -601,50 +610,6 @@ def open_file(
     if rc == UNMANAGED:
         return None
     raise os_error(rc, shown)
-
-
-class Opener:
-    """What a FileIO opens its path with. Afterwards ``handle`` is that of a file to be watched, or
-    None.
-
-    exempt: asked before an open for reading waits, as by open_file. otherwise: opens a path that is
-    not CAPIO's.
-    """
-
-    __slots__ = ("_exempt", "_otherwise", "_session", "handle")
-
-    def __init__(
-        self, session: Handle, exempt: Exempt, otherwise: Callable[[Any, int], int]
-    ) -> None:
-        self._session = session
-        self._exempt = exempt
-        self._otherwise = otherwise
-        self.handle: Any = None
-
-    def __call__(self, path: Any, flags: int) -> int:
-        # open_file, for what neither waits nor fails.
-        name = path if isinstance(path, bytes) else path.encode(_ENCODING, _ENCODING_ERRORS)
-        changes = flags & _CHANGES
-        out = _file_pointers.take()
-        rc: int = _library.capio_open(
-            self._session, name, len(name), flags if changes else flags | _OPEN_NOWAIT, 0o666, out
-        )
-        if rc >= 0:
-            handle = out[0]
-            if handle:
-                self.handle = handle
-            _file_pointers.give_back(out)
-            return rc
-        _file_pointers.give_back(out)
-        if rc in (_EAGAIN, _EINTR):
-            exempt = None if changes else self._exempt
-            opened = open_file(self._session, name, flags, 0o666, path, exempt)
-            if opened is not None:
-                fd, self.handle = opened
-                return fd
-        elif rc != UNMANAGED:
-            raise os_error(rc, path)
-        return self._otherwise(path, flags)
 
 
 def _open_shown(path: bytes, flags: int, shown: Any) -> int:
@@ -863,6 +828,12 @@ def file_publish(handle: Handle) -> None:
 def file_status(handle: Handle) -> int:
     status: int = _library.capio_file_status(handle)
     return status
+
+
+def file_quiesce(handle: Handle) -> None:
+    """Before the descriptor is closed by other means than file_close with FD_CLOSE: no call of
+    another thread comes to its number any more. Waits for those under way, a second at most."""
+    _library.capio_quiesce(handle)
 
 
 def file_close(handle: Handle, how: int, fd_fate: int) -> None:

@@ -26,6 +26,7 @@ class Descriptor:
     __slots__ = (
         "_busy",
         "_closing",
+        "_fate",
         "_handle",
         "_handled_at_open",
         "_open",
@@ -56,6 +57,7 @@ class Descriptor:
         self._busy: list[None] = []
         self._open: list[None] = [None]
         self._closing: int | None = None
+        self._fate = _pycapio.FD_CLOSED
 
     def __enter__(self) -> Any:
         self._busy.append(None)
@@ -74,6 +76,11 @@ class Descriptor:
             return False
         return status.st_ino == self.inode and status.st_dev == self.device
 
+    def closing(self) -> None:
+        """The descriptor is about to be closed by its number: calls of other threads, which may be
+        on their way to it, end first."""
+        _pycapio.file_quiesce(self._handle)
+
     def closed(self) -> None:
         """The descriptor has been closed: that counts, once nobody uses the handle any more."""
         owner = None if self.owner is None else self.owner()
@@ -86,10 +93,12 @@ class Descriptor:
             error = sys.exc_info()[1]
             if error is not None and left_by(error, self._handled_at_open):
                 how = _pycapio.CLOSE_ABANDONED
-        self.end(how)
+        self.end(how, _pycapio.FD_CLOSED)
 
-    def end(self, how: int) -> None:
-        """As ``closed``, when it is known what the close means."""
+    def end(self, how: int, fate: int) -> None:
+        """As ``closed``, when it is known what the close means, and what becomes of the
+        descriptor."""
+        self._fate = fate
         self._closing = how
         self._end(how)
 
@@ -100,7 +109,7 @@ class Descriptor:
             self._open.pop()
         except IndexError:  # another thread was faster
             return
-        _pycapio.file_close(self._handle, how, _pycapio.FD_CLOSED)
+        _pycapio.file_close(self._handle, how, self._fate)
 
 
 def left_by(error: BaseException, handled_at_open: BaseException | None) -> bool:

@@ -1,9 +1,10 @@
 """File objects: the standard library's own stack over a raw object that waits and publishes.
 
-``open`` of a CAPIO path first builds what Python would build for the backing file, with its own
-``open`` and an opener. A committed file stays just that. For one that has to be watched the
-buffered object is re-initialised over a CapioRaw. The text layer keeps its C fast paths, which
-look for an exact ``io.FileIO`` at the bottom: they still see the one Python built (the twin).
+``open`` of a CAPIO path has libcapio open it, and builds around the descriptor what Python's own
+``open`` would. A committed file is just that. One that has to be watched has a CapioRaw at the
+bottom, and its descriptor is libcapio's: the last call that uses it closes it. A text layer has C
+fast paths, which look for an exact ``io.FileIO`` at the bottom: such a file is made over one (the
+twin), and its buffer re-initialised over the CapioRaw.
 """
 
 from __future__ import annotations
@@ -11,17 +12,26 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 import weakref
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pycapio import _pycapio, descriptors
-from pycapio._pycapio import CLOSE_ABANDONED, CLOSE_COUNT, CLOSE_FAILED, FD_CLOSED, FD_KEEP
+from pycapio._pycapio import (
+    CLOSE_ABANDONED,
+    CLOSE_COUNT,
+    CLOSE_FAILED,
+    FD_CLOSE,
+    FD_CLOSED,
+    FD_KEEP,
+    encoded,
+)
 from pycapio.descriptors import Descriptor, left_by
 from pycapio.session import Session
 
 _open = io.open
-_os_open = os.open
+_os_close = os.close
 # The exception that is being handled.
 if sys.version_info >= (3, 11):
     _handled = sys.exception
@@ -33,7 +43,8 @@ else:
 
 # What every file needs is found without a search. _close: super().close of CapioRaw.
 _close = io.FileIO.close
-_Opener = _pycapio.Opener
+_audit = sys.audit
+_open_file = _pycapio.open_file
 _file_read = _pycapio.file_read
 _file_write = _pycapio.file_write
 _file_close = _pycapio.file_close
@@ -41,6 +52,7 @@ _file_close = _pycapio.file_close
 # Readers wait less often, and copy no more, with a larger buffer; writers keep Python's size, since
 # theirs is the latency.
 _READ_BUFFER: Final = 128 * 1024
+_LEAST_BUFFER: Final = io.DEFAULT_BUFFER_SIZE
 
 
 class FILE_MODES:
@@ -61,7 +73,7 @@ class CapioRaw(io.FileIO):
 
     _handle: Any = None
     _session: Any = None
-    # Owns the descriptor, if it is not the object itself.
+    # What Python made around the descriptor, if that was not this object.
     _twin: io.FileIO | None = None
     # A read returns short only at the end of the file, as an unbuffered regular file's does; under
     # a buffer it returns what is there.
@@ -72,6 +84,9 @@ class CapioRaw(io.FileIO):
     _handled_at_open: BaseException | None = None
     # Its entry in the table of descriptors, once others know its number.
     _entry: Descriptor | None = None
+    # The number of a descriptor that was closed without us.
+    _lost: int | None = None
+    # Who closes the descriptor: libcapio, or the FileIO that this or the twin is.
     _fd_fate = FD_CLOSED
     _path: Any = None  # the user's, for what goes wrong: the name, where that is no number
 
@@ -113,6 +128,8 @@ class CapioRaw(io.FileIO):
     def lose_handle(self) -> None:
         """The descriptor has been closed by its number."""
         self._handle = self._entry = None
+        if self._fd_fate == FD_CLOSE:
+            self._lost = super().fileno()
         self._session.files.pop(id(self), None)
 
     def readinto(self, buffer: Any, /) -> int:
@@ -201,12 +218,15 @@ class CapioRaw(io.FileIO):
         if handle is None:
             _close(self)
             if self._twin is not None:
-                self._twin.close()  # an error, if its number was closed
+                self._twin.close()
+            if self._lost is not None:
+                fd, self._lost = self._lost, None
+                _os_close(fd)  # an error, as of any file whose number was closed
             return
         self._handle = None
         # Set by FileIO when the garbage collector calls.
         if self._finalizing:  # type: ignore[attr-defined]
-            self._dealloc_warn(self)
+            self._dealloc_warn(self, 3)
         how = CLOSE_COUNT
         if self._write_failed:
             how = CLOSE_FAILED
@@ -219,6 +239,9 @@ class CapioRaw(io.FileIO):
             # Its number may be another file's as soon as it is closed.
             self._entry = None
             descriptors.forget(entry)
+        fate = self._fd_fate
+        if fate == FD_CLOSED:
+            _pycapio.file_quiesce(handle)
         try:
             _close(self)
         finally:
@@ -229,18 +252,28 @@ class CapioRaw(io.FileIO):
             finally:
                 self._session.files.pop(id(self), None)
                 if entry is None:
-                    _file_close(handle, how, self._fd_fate)
+                    _file_close(handle, how, fate)
                 else:
-                    entry.end(how)
+                    entry.end(how, fate)
 
     @property
     def closefd(self) -> bool:
-        """Seen from outside, this object owns the descriptor if its twin does."""
+        """Seen from outside, this object owns the descriptor if libcapio or its twin does."""
+        if self._fd_fate == FD_CLOSE:
+            return True
         return super().closefd if self._twin is None else self._twin.closefd
 
-    def _dealloc_warn(self, source: Any) -> None:
-        owner: Any = super() if self._twin is None else self._twin
-        owner._dealloc_warn(source)  # of FileIO, for buffers
+    def _dealloc_warn(self, source: Any, level: int = 2) -> None:
+        """Called, by buffers, too, with what is dropped without having been closed."""
+        if self._fd_fate != FD_CLOSE:
+            owner: Any = super() if self._twin is None else self._twin
+            owner._dealloc_warn(source)
+        elif not super().closed:
+            try:
+                warnings.warn(f"unclosed file {source!r}", ResourceWarning, level, source)
+            except ResourceWarning:  # Python's own shows what nobody can catch
+                with io.FileIO(os.devnull) as other:
+                    other._dealloc_warn(source)  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         kind = "_io.FileIO"
@@ -272,23 +305,65 @@ class ExposableRaw(CapioRaw):
             _pycapio.file_publish(self._handle)
 
 
-class _NotWatched(Exception):
-    """The path is not CAPIO's."""
+class _Layers(NamedTuple):
+    """What a file object that open() makes is made of."""
+
+    raw_mode: str
+    flags: int
+    # Of a binary file, which has no more layers.
+    buffered: Any
 
 
-def _refuse(_path: Any, _flags: int) -> int:
-    raise _NotWatched
-
-
-def _open_plainly(path: Any, flags: int) -> int:
-    return _os_open(path, flags, 0o666)
-
-
-# How "wb" and the like are buffered. Text needs more than that: see the top.
-_BINARY_WRITERS: Final[dict[str, Any]] = {
-    **dict.fromkeys(("wb", "ab", "xb", "bw", "ba", "bx"), io.BufferedWriter),
-    **dict.fromkeys(("r+b", "rb+", "w+b", "wb+", "a+b", "ab+", "x+b", "xb+"), io.BufferedRandom),
+_BUFFERED: Final = {"r": io.BufferedReader, **dict.fromkeys("wax", io.BufferedWriter)}
+_FLAGS: Final = {
+    "r": 0,
+    "w": os.O_CREAT | os.O_TRUNC,
+    "a": os.O_CREAT | os.O_APPEND,
+    "x": os.O_CREAT | os.O_EXCL,
 }
+
+
+def _layers(mode: str) -> _Layers:
+    """For a mode that open() takes."""
+    kind = next((letter for letter in mode if letter in _FLAGS), "r")  # "U" of Python 3.10
+    updating = "+" in mode
+    access = os.O_RDWR if updating else os.O_RDONLY if kind == "r" else os.O_WRONLY
+    buffered = None
+    if "b" in mode:
+        buffered = io.BufferedRandom if updating else _BUFFERED[kind]
+    raw_mode = kind + "+" if updating else kind
+    return _Layers(raw_mode, access | _FLAGS[kind] | os.O_CLOEXEC, buffered)
+
+
+_USUAL: Final = {
+    mode: _layers(mode)
+    for kind in "rwax"
+    for mode in (kind, kind + "b", kind + "t", kind + "+", kind + "+b", kind + "b+")
+}
+
+
+@lru_cache(maxsize=256, typed=True)
+def _layers_for(mode: str, buffering: Any, encoding: Any, errors: Any, newline: Any) -> _Layers:
+    """Raises what open() raises for arguments that it does not take, before it opens anything."""
+    if encoding is None and "b" not in mode:
+        encoding = "locale"  # what that means is said when the file is made
+    try:
+        _open(-1, mode, buffering, encoding, errors, newline)
+    except ValueError as error:
+        if str(error) != _no_descriptor():
+            raise
+    if _FLAGS.keys().isdisjoint(mode) and "U" not in mode:
+        io.FileIO(os.devnull, mode.replace("t", ""))  # says that
+    return _layers(mode)
+
+
+@lru_cache(maxsize=1)
+def _no_descriptor() -> str:
+    try:
+        io.FileIO(-1)
+    except ValueError as error:
+        return str(error)
+    raise AssertionError("there is a descriptor -1")
 
 
 def open_in_session(
@@ -306,50 +381,63 @@ def open_in_session(
 
     exempt: asked before an open for reading waits, as by _pycapio.open_file.
     """
-    if buffering == -1 and encoding is errors is newline is None and closefd is True:
-        buffered = _BINARY_WRITERS.get(mode)
-        if buffered is not None:
-            raw = None
-            opener = _Opener(session.handle, exempt, _refuse)
+    usual = buffering == -1 and encoding is errors is newline is None
+    layers = _USUAL.get(mode) if usual else None
+    if layers is None:
+        arguments = mode, buffering, encoding, errors, newline
+        if buffering == 1 and "b" in mode:
+            layers = _layers_for.__wrapped__(*arguments)  # which warns each time
+            buffering = -1
+        else:
             try:
-                raw = CapioRaw(file, mode, True, opener)
-                result = buffered(raw, _buffer_size(raw))
-                if opener.handle is not None:
-                    raw._watch(opener.handle, session, result)
-                return result
-            except _NotWatched:
-                pass
-            except BaseException:
-                _give_up(raw, opener)
-                raise
-    opener = _Opener(session.handle, exempt, _open_plainly)
+                layers = _layers_for(*arguments)
+            except TypeError:  # not what can be remembered, so not an argument either
+                layers = _layers_for.__wrapped__(*arguments)
+    if not closefd:
+        return _open(file, mode, buffering, encoding, errors, newline, closefd)
+    raw_mode, flags, buffered = layers
+    _audit("open", file, raw_mode, flags)
+    opened = _open_file(session.handle, encoded(file), flags, 0o666, file, exempt)
+    if opened is None:
+        return _open(file, mode, buffering, encoding, errors, newline)
+    fd, handle = opened
+    top: Any
+    if handle is None:
+        try:
+            top = _open(fd, mode, buffering, encoding, errors, newline)
+        except IsADirectoryError as error:  # the descriptor is still ours
+            _os_close(fd)
+            error.filename = file
+            raise
+        raw = top if buffering == 0 else top.raw if buffered is not None else top.buffer.raw
+        raw.name = file
+        return top
     try:
-        result = _open(file, mode, buffering, encoding, errors, newline, closefd, opener)
-        if opener.handle is None:
-            return result
-        over, top = _graft(result, mode, buffering, file)
-        over._watch(opener.handle, session, top)
-        return over if top is None else top
+        # The first to be made is the first to be finalized where they are garbage in a cycle.
+        raw = CapioRaw(fd, raw_mode, False)
+        raw.name = file
+        raw._fd_fate = FD_CLOSE
+        if buffered is None or buffering < -1:
+            top = _open(fd, mode, buffering, encoding, errors, newline, False)
+            _put_below(raw, top, buffering)
+        elif buffering == 0:
+            top = None
+        else:
+            top = buffered(raw, _size_of_buffer(raw, buffering, buffered))
+        raw._watch(handle, session, top)
+        return raw if top is None else top
     except BaseException:
-        _give_up(None, opener)
+        # Nothing was written.
+        _file_close(handle, CLOSE_COUNT, FD_CLOSE)
         raise
 
 
-def _give_up(raw: CapioRaw | None, opener: _pycapio.Opener) -> None:
-    """After an open that failed half-way."""
-    if raw is not None:
-        watched = raw._handle is not None
-        raw.close()
-        if watched:
-            return
-    # The descriptor has been closed; nothing was written.
-    if opener.handle is not None:
-        _file_close(opener.handle, CLOSE_COUNT, FD_CLOSED)
-
-
-def _buffer_size(raw: io.FileIO) -> int:
+def _size_of_buffer(raw: io.FileIO, buffering: int, buffered: type) -> int:
+    if buffering > 1:
+        return buffering
     size: int = raw._blksize  # type: ignore[attr-defined]
-    return size if size > io.DEFAULT_BUFFER_SIZE else io.DEFAULT_BUFFER_SIZE
+    least = _READ_BUFFER if buffering < 0 and buffered is io.BufferedReader else _LEAST_BUFFER
+    return size if size > least else least
 
 
 def adopt(file: Any, mode: str, buffering: int) -> Any:
@@ -362,25 +450,20 @@ def adopt(file: Any, mode: str, buffering: int) -> Any:
     entry = descriptors.find(raw.fileno())
     if entry is None:
         return file
-    over, top = _graft(file, mode, buffering, raw.name)
-    over._watch_descriptor(entry, top)
-    return over if top is None else top
+    over = _over(raw, _raw_mode(mode), raw.name)
+    if raw is file:
+        over._watch_descriptor(entry)
+        return over
+    _put_below(over, file, buffering)
+    over._watch_descriptor(entry, file)
+    return file
 
 
-def _graft(file: Any, mode: str, buffering: int, name: Any) -> tuple[CapioRaw, Any]:
-    """Puts a CapioRaw below a file object, or, if that is raw itself, over it. Returns both; None
-    for the latter."""
-    raw_mode = _raw_mode(mode)
-    if isinstance(file, io.FileIO):
-        return _over(file, raw_mode, name), None
+def _put_below(raw: CapioRaw, file: Any, buffering: int) -> None:
+    """Puts it in the place of the raw object of a file that has a buffer."""
     buffer = file.buffer if isinstance(file, io.TextIOWrapper) else file
-    twin = buffer.raw
-    raw = _over(twin, raw_mode, name)
-    size = buffering if buffering > 1 else _buffer_size(twin)
-    if type(buffer) is io.BufferedReader:
-        size = max(size, _READ_BUFFER) if buffering < 0 else size
-    buffer.__init__(raw, size)
-    return raw, file
+    raw._twin = buffer.raw
+    buffer.__init__(raw, _size_of_buffer(raw, buffering, type(buffer)))
 
 
 @lru_cache

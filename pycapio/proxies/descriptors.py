@@ -77,6 +77,7 @@ def close_proxy(fd: int) -> None:
     entry = take(fd) if table else None
     if entry is None:
         return _os_close(fd)
+    entry.closing()
     try:
         _os_close(fd)
     finally:
@@ -89,6 +90,8 @@ def closerange_proxy(fd_low: int, fd_high: int, /) -> None:
     if table and isinstance(fd_low, int) and isinstance(fd_high, int):
         found = [take(fd) for fd in list(table) if fd_low <= fd < fd_high]
         entries = [entry for entry in found if entry is not None]
+    for entry in entries:
+        entry.closing()
     _os_closerange(fd_low, fd_high)
     for entry in entries:
         entry.closed()
@@ -106,15 +109,15 @@ def dup_proxy(fd: int, /) -> int:
 def dup2_proxy(fd: int, fd2: int, inheritable: bool = True) -> int:
     if not table or fd == fd2:
         return _os_dup2(fd, fd2, inheritable)
+    _os_fstat(fd)  # what dup2 may say of it, while nothing has been closed yet
     replaced = take(fd2)
+    if replaced is not None:
+        replaced.closing()
     try:
         copy = _os_dup2(fd, fd2, inheritable)
-    except BaseException:
+    finally:
         if replaced is not None:
-            table[replaced.fd] = replaced
-        raise
-    if replaced is not None:
-        replaced.closed()
+            replaced.closed()
     _duplicated(fd, copy)
     return copy
 
@@ -377,9 +380,10 @@ def truncate_proxy(path: Any, length: int) -> None:
         error.filename = shown
         raise
     finally:
-        _os_close(fd)
-        if handle is not None:
-            _pycapio.file_close(handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSED)
+        if handle is None:
+            _os_close(fd)
+        else:
+            _pycapio.file_close(handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSE)
 
 
 def truncate_descriptor(fd: Any, length: Any) -> bool:

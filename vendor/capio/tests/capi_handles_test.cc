@@ -88,6 +88,76 @@ TEST_F(HandlesTest, AWaitEndsWhenItsHandleIsClosed) {
   EXPECT_EQ(maker.End(), 0);
 }
 
+TEST_F(HandlesTest, AWaitEndsWhenItsHandleIsToBeQuiet) {
+  Client maker = Maker();
+  Client taker = Taker();
+  Opened out = maker.Create("one");
+  Opened in = taker.Open("one", O_RDONLY);
+  std::atomic<int> interruptions{0};
+  int64_t result = 0;
+  std::thread reader([&] {
+    char byte = 0;
+    do {
+      result = capio_read(in.file, &byte, 1, -1, 0);
+      interruptions.fetch_add(1);
+      interruptions.notify_all();
+    } while (result == -EINTR);
+  });
+  interruptions.wait(0);
+  EXPECT_EQ(capio_quiesce(in.file), 0);
+  reader.join();
+  EXPECT_EQ(result, -EBADF);
+  EXPECT_EQ(capio_quiesce(in.file), 0) << "once more changes nothing";
+  EXPECT_EQ(Close(in.file), 0);
+  EXPECT_EQ(capio_quiesce(in.file), -EBADF);
+  EXPECT_EQ(Close(out.file), 0);
+  EXPECT_EQ(taker.End(), 0);
+  EXPECT_EQ(maker.End(), 0);
+}
+
+// Whether the number is the caller's to close or the library's, whoever gets it next has it alone.
+TEST_F(HandlesTest, NoCallComesToTheDescriptorOfTheNextFile) {
+  Client maker = Maker();
+  for (int round = 0; round < 300; ++round) {
+    Opened file = maker.Open("one", O_RDWR | O_CREAT);
+    int number = capio_fd(file.file);
+    std::atomic<int> started{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 3; ++i) {
+      threads.emplace_back([&, i] {
+        char bytes[16] = {};
+        started.fetch_add(1);
+        started.notify_all();
+        for (int64_t rc = 0; rc != -EBADF;) {
+          rc = i == 0   ? capio_write(file.file, bytes, sizeof bytes, 0)
+               : i == 1 ? capio_lseek(file.file, 5, SEEK_SET)
+                        : capio_truncate(file.file, 10);
+          ASSERT_TRUE(rc >= 0 || rc == -EBADF) << rc;
+        }
+      });
+    }
+    for (int n; (n = started.load()) < 3;) started.wait(n);
+    const bool own = round % 2 == 0;
+    if (own) {
+      ASSERT_EQ(capio_quiesce(file.file), 0);
+      ASSERT_EQ(::close(number), 0);
+    } else {
+      ASSERT_EQ(Close(file.file), 0);
+    }
+    // Nothing else opens files here: it has the lowest number that is free.
+    Fd next(::open(dir.c_str(), O_TMPFILE | O_RDWR, 0600));
+    ASSERT_TRUE(next.valid());
+    if (own) {
+      EXPECT_EQ(next.get(), number);
+      ASSERT_EQ(capio_close(file.file, CAPIO_CLOSE_COUNT, CAPIO_FD_CLOSED), 0);
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(::lseek(next.get(), 0, SEEK_CUR), 0);
+    EXPECT_EQ(::lseek(next.get(), 0, SEEK_END), 0);
+  }
+  EXPECT_EQ(maker.End(), 0);
+}
+
 TEST_F(HandlesTest, TheCloseOfOneInUseCountsOnce) {
   Client maker = Maker();
   for (int round = 0; round < 200; ++round) {

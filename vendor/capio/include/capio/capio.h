@@ -329,7 +329,12 @@ CAPIO_EXPORT int capio_file_status(capio_file *file);
 #define CAPIO_FD_CLOSE 0        /* close the descriptor */
 #define CAPIO_FD_KEEP 1         /* leave it open: the file then commits only once nobody has it open for writing */
 #define CAPIO_FD_CLOSED 2       /* the caller has closed it */
-/* Ends the handle and frees it. Never blocks.
+/* To be called before somebody else closes the descriptor of a handle that other threads may be using: ends their
+ * waits with -EBADF, lets no call in any more but capio_close, which has to follow, and returns when the last one has
+ * left; else they might come to the descriptor's number when it is another file's. Blocks at most a second, and as
+ * long as the kernel takes for reads and writes under way. -EBADF: the handle was closed. */
+CAPIO_EXPORT int capio_quiesce(capio_file *file);
+/* Ends the handle and frees it. With CAPIO_FD_CLOSE the last call that uses it closes the descriptor. Never blocks.
  * Returns 0, or the negated errno of close(2); the handle is gone either way. -EBADF: it was before. */
 CAPIO_EXPORT int capio_close(capio_file *file, int how, int fd_fate);
 

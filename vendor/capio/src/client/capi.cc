@@ -762,6 +762,10 @@ int capio_file_status(capio_file* file) {
   return capio::OnFileInt(file, [](capio::File& it) -> Result<int> { return it.status(); });
 }
 
+int capio_quiesce(capio_file* file) {
+  return GuardInt([&] { return capio::QuiesceHandle(file); });
+}
+
 int capio_close(capio_file* file, int how, int fd_fate) {
   return GuardInt([&] {
     capio::CloseKind kind = how == CAPIO_CLOSE_COUNT       ? capio::CloseKind::kCount

@@ -486,7 +486,6 @@ Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
   CAPIO_RETURN_IF_ERROR(session_->Ensure());
   size_t done = 0;
   while (done < n) {
-    // After a wait the descriptor's number may be another file's.
     if (closing_.load(std::memory_order_relaxed)) return Status::Error(EBADF);
     char* to = static_cast<char*>(buf) + done;
     off_t at = offset < 0 ? -1 : offset + static_cast<off_t>(done);
@@ -817,6 +816,11 @@ int File::status() const {
   if (state == kFailed) bits |= static_cast<int>(CAPIO_FILE_FAILED);
   if (fork_epoch_.load() != ForkEpoch()) bits |= static_cast<int>(CAPIO_FILE_BORROWED);
   return bits;
+}
+
+void File::Closing() {
+  closing_.store(true);
+  WakeAll(&record_->word);
 }
 
 Status File::Close(CloseKind kind, FdFate fate) {

@@ -46,8 +46,9 @@ class File {
   Status WaitCommit();
   [[nodiscard]] int status() const;
   [[nodiscard]] int fd() const { return fd_.get(); }
-  // It will be closed once the calls that other threads are in have returned: no more waiting.
-  void Closing() { closing_.store(true, std::memory_order_relaxed); }
+  // It will be closed once the calls that other threads are in have returned: no more waiting. A
+  // writer that waits for room notices within a second.
+  void Closing();
   // Ends it; the object is of no use afterwards.
   Status Close(CloseKind kind, FdFate fate);
 

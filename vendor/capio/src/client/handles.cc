@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "os/fork.h"
+#include "os/os.h"
 
 namespace capio {
 
@@ -17,10 +18,12 @@ constexpr uint64_t kOneUse = 1;
 constexpr uint64_t kUseMask = (uint64_t{1} << 20) - 1;
 constexpr uint64_t kFileThere = uint64_t{1} << 20;
 constexpr uint64_t kFileClosing = uint64_t{1} << 21;
+constexpr uint64_t kFileQuiet = uint64_t{1} << 22;  // nobody comes in; who leaves says so
 constexpr uint64_t kOneLife = uint64_t{1} << 24;
 
 struct HandlePlace {
   std::atomic<uint64_t> word{0};
+  std::atomic<uint32_t> left{0};  // raised by who leaves while it is quiet
   std::unique_ptr<File> file;
   CloseKind kind = CloseKind::kCount;
   FdFate fate = FdFate::kClosed;
@@ -33,6 +36,8 @@ static_assert(sizeof(capio_file*) == sizeof(uint64_t), "a handle holds a life an
 
 // In a handle the life stands where it does in the word, above the index and 1.
 constexpr uint64_t kIndexMask = kOneLife - 1;
+// Nobody fails to tell who leaves: this only is what FutexWait takes.
+constexpr int64_t kLookAgainNs = 3'600'000'000'000;
 constexpr uint32_t kChunkSize = 1 << 10;
 constexpr uint32_t kChunks = 1 << 13;
 
@@ -62,7 +67,7 @@ class Table {
   // In a child by fork the threads that were using files are not there.
   void ForgetUses() {
     for (uint64_t index = 0; index < uint64_t{made_} * kChunkSize; ++index) {
-      At(index)->word.fetch_and(~(kUseMask | kFileClosing));
+      At(index)->word.fetch_and(~(kUseMask | kFileClosing | kFileQuiet));
     }
   }
 
@@ -101,10 +106,14 @@ Table& Handles() {
 // One use less. The last one of a place that is closing ends the file.
 Status Leave(HandlePlace* place) {
   uint64_t word = place->word.fetch_sub(kOneUse, std::memory_order_acq_rel) - kOneUse;
+  if ((word & kFileQuiet) != 0) [[unlikely]] {
+    place->left.fetch_add(1);
+    (void)os().FutexWake(&place->left);
+  }
   // Whoever comes in between with an old handle, and leaves again, finds the same and tries, too:
   // one of them gets it.
   while ((word & kUseMask) == 0 && (word & kFileClosing) != 0) {
-    if (!place->word.compare_exchange_weak(word, word & ~(kFileClosing | kFileThere),
+    if (!place->word.compare_exchange_weak(word, word & ~(kFileClosing | kFileThere | kFileQuiet),
                                            std::memory_order_acq_rel)) {
       continue;
     }
@@ -122,14 +131,14 @@ Status Leave(HandlePlace* place) {
   return Status::Ok();
 }
 
-// The place with one more use; null if the handle is of another life, or closed.
-HandlePlace* Enter(capio_file* handle) {
+// The place with one more use; null if the handle is of another life, or any of `refused` is set.
+HandlePlace* Enter(capio_file* handle, uint64_t refused) {
   auto number = reinterpret_cast<uint64_t>(handle);
   HandlePlace* place = Handles().At((number & kIndexMask) - 1);
   if (place == nullptr) return nullptr;
   uint64_t word = place->word.fetch_add(kOneUse, std::memory_order_acq_rel);
   if ((word & ~kIndexMask) == (number & ~kIndexMask) &&
-      (word & (kFileThere | kFileClosing)) == kFileThere) {
+      (word & (kFileThere | refused)) == kFileThere) {
     return place;
   }
   (void)Leave(place);
@@ -149,7 +158,7 @@ Result<capio_file*> MakeHandle(std::unique_ptr<File> file, FdFate otherwise) {
   return reinterpret_cast<capio_file*>((word & ~kIndexMask) | (uint64_t{place->index} + 1));
 }
 
-FileUse::FileUse(capio_file* handle) : place_(Enter(handle)) {}
+FileUse::FileUse(capio_file* handle) : place_(Enter(handle, kFileClosing | kFileQuiet)) {}
 
 FileUse::~FileUse() {
   if (place_ != nullptr) (void)Leave(place_);
@@ -157,8 +166,21 @@ FileUse::~FileUse() {
 
 File& FileUse::operator*() const { return *place_->file; }
 
+Status QuiesceHandle(capio_file* handle) {
+  HandlePlace* place = Enter(handle, kFileClosing);
+  if (place == nullptr) return Status::Error(EBADF);
+  uint64_t word = place->word.fetch_or(kFileQuiet, std::memory_order_acq_rel);
+  if ((word & kUseMask) > kOneUse) (*place->file).Closing();
+  for (;;) {
+    uint32_t left = place->left.load();
+    if ((place->word.load(std::memory_order_acquire) & kUseMask) == kOneUse) break;
+    (void)os().FutexWait(&place->left, left, kLookAgainNs);
+  }
+  return Leave(place);
+}
+
 Status CloseHandle(capio_file* handle, CloseKind kind, FdFate fate) {
-  HandlePlace* place = Enter(handle);
+  HandlePlace* place = Enter(handle, kFileClosing);
   if (place == nullptr) return Status::Error(EBADF);
   if ((place->word.fetch_or(kFileClosing, std::memory_order_acq_rel) & kFileClosing) != 0) {
     (void)Leave(place);
@@ -167,7 +189,9 @@ Status CloseHandle(capio_file* handle, CloseKind kind, FdFate fate) {
   // Nobody ends it before this use does.
   place->kind = kind;
   place->fate = fate;
-  (*place->file).Closing();
+  if ((place->word.load(std::memory_order_acquire) & kUseMask) > kOneUse) {
+    (*place->file).Closing();
+  }
   return Leave(place);
 }
 
