@@ -320,6 +320,7 @@ CAPIO_EXPORT int capio_wait_commit(capio_file *file);
 #define CAPIO_FILE_FAILED 4u    /* its producer died */
 #define CAPIO_FILE_BORROWED 8u  /* inherited by fork */
 #define CAPIO_FILE_CONSUMER 16u /* reads of it wait */
+#define CAPIO_FILE_STREAMED 32u /* its bytes can be read before it is committed (no_update) */
 /* The bits above. Never blocks. */
 CAPIO_EXPORT int capio_file_status(capio_file *file);
 

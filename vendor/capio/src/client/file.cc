@@ -815,6 +815,9 @@ int File::status() const {
   if (state == kCommitted) bits |= static_cast<int>(CAPIO_FILE_COMMITTED);
   if (state == kFailed) bits |= static_cast<int>(CAPIO_FILE_FAILED);
   if (fork_epoch_.load() != ForkEpoch()) bits |= static_cast<int>(CAPIO_FILE_BORROWED);
+  if (FireOf(record_->rule.load()) == FireRule::kNoUpdate) {
+    bits |= static_cast<int>(CAPIO_FILE_STREAMED);
+  }
   return bits;
 }
 
