@@ -92,10 +92,11 @@ _STAT_NAMES: Final = (
     *("st_blksize", "st_blocks", "st_rdev"),
 )
 
-_ENCODING: Final = sys.getfilesystemencoding()
-_ENCODING_ERRORS: Final = sys.getfilesystemencodeerrors()
+# Of names of files.
+ENCODING: Final = sys.getfilesystemencoding()
+ENCODING_ERRORS: Final = sys.getfilesystemencodeerrors()
 # Names joined by NULs decode to what they decode to one by one.
-_DECODES_ALIKE: Final = _ENCODING in ("utf-8", "ascii", "iso8859-1")
+_DECODES_ALIKE: Final = ENCODING in ("utf-8", "ascii", "iso8859-1")
 
 
 class PyCAPIOException(Exception):
@@ -111,7 +112,7 @@ class PyCAPIOException(Exception):
 
 def encoded(path: str | bytes) -> bytes:
     """os.fsencode, of what is a str or bytes already."""
-    return path if isinstance(path, bytes) else path.encode(_ENCODING, _ENCODING_ERRORS)
+    return path if isinstance(path, bytes) else path.encode(ENCODING, ENCODING_ERRORS)
 
 
 class _Library:
@@ -723,8 +724,8 @@ def _split(names: bytes, as_bytes: bool) -> list[Any]:
     if as_bytes:
         return names[:-1].split(b"\0")
     if _DECODES_ALIKE:
-        return names[:-1].decode(_ENCODING, _ENCODING_ERRORS).split("\0")
-    return [name.decode(_ENCODING, _ENCODING_ERRORS) for name in names[:-1].split(b"\0")]
+        return names[:-1].decode(ENCODING, ENCODING_ERRORS).split("\0")
+    return [name.decode(ENCODING, ENCODING_ERRORS) for name in names[:-1].split(b"\0")]
 
 
 def file_read(handle: Handle, buffer: Any, full: bool, name: Any, offset: int = -1) -> int:

@@ -15,21 +15,25 @@ import sys
 import warnings
 import weakref
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from pycapio import _pycapio, descriptors
 from pycapio._pycapio import (
     CLOSE_ABANDONED,
     CLOSE_COUNT,
     CLOSE_FAILED,
+    ENCODING,
+    ENCODING_ERRORS,
     FD_CLOSE,
     FD_CLOSED,
     FD_KEEP,
     FILE_STREAMED,
-    encoded,
 )
 from pycapio.descriptors import Descriptor, left_by
 from pycapio.session import Session
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _open = io.open
 _os_close = os.close
@@ -43,7 +47,10 @@ else:
 
 
 # What every file needs is found without a search. _close: super().close of CapioRaw.
+_new: Any = io.FileIO.__new__
+_init = io.FileIO.__init__
 _close = io.FileIO.close
+_ref = weakref.ref
 _audit = sys.audit
 _open_file = _pycapio.open_file
 _file_read = _pycapio.file_read
@@ -69,46 +76,74 @@ class FILE_MODES:
     O_APPEND: Final = os.O_APPEND
 
 
+def _blank(cls: type) -> Any:
+    """CapioRaw.__new__, without what that takes for arguments it does not look at."""
+    self = _new(cls)
+    self._handle = self._session = self._twin = self._entry = self._lost = self._path = None
+    self._handled_at_open = None
+    self._full = self._exposed = self._write_failed = self._closing = False
+    self._fd_fate = FD_CLOSED
+    return self
+
+
 class CapioRaw(io.FileIO):
     """The raw object of a CAPIO file: every byte goes through one call of libcapio.
 
     A consumer's reads wait until the bytes are there, and report the end only of a committed file.
     """
 
-    _handle: Any = None
-    _session: Any = None
-    # What Python made around the descriptor, if that was not this object.
-    _twin: io.FileIO | None = None
-    # A read returns short only at the end of the file, as an unbuffered regular file's does; under
-    # a buffer it returns what is there.
-    _full = False
-    _write_failed = False
-    _exposed = False
-    # An exception that was being handled when the file was opened does not abandon it.
-    _handled_at_open: BaseException | None = None
-    # Its entry in the table of descriptors, once others know its number.
-    _entry: Descriptor | None = None
-    # The number of a descriptor that was closed without us.
-    _lost: int | None = None
-    # Who closes the descriptor: libcapio, or the FileIO that this or the twin is.
-    _fd_fate = FD_CLOSED
-    _path: Any = None  # the user's, for what goes wrong: the name, where that is no number
+    # Slots, since reading one takes a tenth of what an attribute of the class takes.
+    __slots__ = (
+        "_closing",
+        "_entry",  # its entry in the table of descriptors, once others know its number
+        "_exposed",
+        "_fd_fate",  # who closes the descriptor: libcapio, or the FileIO that this or the twin is
+        # A read returns short only at the end of the file, as an unbuffered regular file's does;
+        # under a buffer it returns what is there.
+        "_full",
+        "_handle",  # None: this is a FileIO like any other
+        # An exception that was being handled when the file was opened does not abandon it.
+        "_handled_at_open",
+        "_lost",  # the number of a descriptor that was closed without us
+        "_path",  # the user's, for what goes wrong: the name, where that is no number
+        "_session",
+        "_twin",  # what Python made around the descriptor, if that was not this object
+        "_write_failed",
+    )
 
-    def _watch(self, handle: Any, session: Session, top: Any = None) -> None:
-        """From now on bytes go through CAPIO. Without a handle this is a FileIO like any other.
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        self: Self = _blank(cls)
+        return self
 
-        top: the object that the program has, if that is another one, with a buffer.
+    if TYPE_CHECKING:
+        _closing: bool
+        _entry: Descriptor | None
+        _exposed: bool
+        _fd_fate: int
+        _full: bool
+        _handle: Any
+        _handled_at_open: BaseException | None
+        _lost: int | None
+        _path: Any
+        _session: Any
+        _twin: io.FileIO | None
+        _write_failed: bool
+
+    def _watch(self, handle: Any, session: Session, name: Any, top: Any = None) -> None:
+        """From now on bytes go through CAPIO.
+
+        name: the user's. top: the object that the program has, if that is another one, with a
+        buffer.
         """
         self._session = session
+        self._path = name
         if top is None:
             self._full = True
             top = self
         error = _handled()
         if error is not None:
             self._handled_at_open = error
-        session.files[id(self)] = weakref.ref(top)
-        if self._path is None:
-            self._path = self.name
+        session.files[id(self)] = _ref(top)
         self._handle = handle
 
     def _watch_descriptor(self, entry: Descriptor, top: Any = None) -> None:
@@ -121,8 +156,7 @@ class CapioRaw(io.FileIO):
             else:  # it is somebody else's, who goes on using it
                 handle = _pycapio.file_duplicate(handle, entry.fd)
                 self._fd_fate = FD_CLOSED if self.closefd else FD_KEEP
-            self._path = entry.name
-            self._watch(handle, entry.session, top)
+            self._watch(handle, entry.session, entry.name, top)
 
     def _own(self, entry: Descriptor) -> None:
         """What is done with the descriptor's number is done to this file."""
@@ -227,7 +261,9 @@ class CapioRaw(io.FileIO):
                 fd, self._lost = self._lost, None
                 _os_close(fd)  # an error, as of any file whose number was closed
             return
-        self._handle = None
+        if self._closing:  # by another thread
+            return
+        self._closing = True
         # Set by FileIO when the garbage collector calls.
         if self._finalizing:  # type: ignore[attr-defined]
             self._dealloc_warn(self, 3)
@@ -238,12 +274,11 @@ class CapioRaw(io.FileIO):
             error = _handled()
             if error is not None and left_by(error, self._handled_at_open) and self.writable():
                 how = CLOSE_ABANDONED
-        entry = self._entry
+        entry, fate, twin = self._entry, self._fd_fate, self._twin
         if entry is not None:
             # Its number may be another file's as soon as it is closed.
             self._entry = None
             descriptors.forget(entry)
-        fate = self._fd_fate
         if fate == FD_CLOSED:
             _pycapio.file_quiesce(handle)
         try:
@@ -251,14 +286,18 @@ class CapioRaw(io.FileIO):
         finally:
             # The descriptor first: whoever sees the close counted must find no writer left.
             try:
-                if self._twin is not None:
-                    self._twin.close()
+                if twin is not None:
+                    twin.close()
             finally:
                 self._session.files.pop(id(self), None)
-                if entry is None:
-                    _file_close(handle, how, fate)
-                else:
-                    entry.end(how, fate)
+                try:
+                    if entry is None:
+                        _file_close(handle, how, fate)
+                    else:
+                        entry.end(how, fate)
+                finally:
+                    # Only now: without a handle others would come to the descriptor itself.
+                    self._handle = None
 
     @property
     def closefd(self) -> bool:
@@ -298,6 +337,8 @@ class ExposableRaw(CapioRaw):
     """A raw object whose descriptor others may have: what they have written counts from the next
     call on. Not what every file is from the start, as buffers ask it for these often."""
 
+    __slots__ = ()
+
     def tell(self) -> int:
         if self._exposed and self._handle is not None:
             _pycapio.file_publish(self._handle)
@@ -309,14 +350,9 @@ class ExposableRaw(CapioRaw):
             _pycapio.file_publish(self._handle)
 
 
-class _Layers(NamedTuple):
-    """What a file object that open() makes is made of."""
-
-    raw_mode: str
-    flags: int
-    # Of a binary file, which has no more layers.
-    buffered: Any
-
+# What a file object that open() makes is made of: the raw object's mode and flags; of a binary
+# file, which has no more layers, the class of its buffer, else None; the least size of that.
+_Layers = tuple[str, int, Any, int]
 
 _BUFFERED: Final = {"r": io.BufferedReader, **dict.fromkeys("wax", io.BufferedWriter)}
 _FLAGS: Final = {
@@ -336,7 +372,8 @@ def _layers(mode: str) -> _Layers:
     if "b" in mode:
         buffered = io.BufferedRandom if updating else _BUFFERED[kind]
     raw_mode = kind + "+" if updating else kind
-    return _Layers(raw_mode, access | _FLAGS[kind] | os.O_CLOEXEC, buffered)
+    least = _READ_BUFFER if access == os.O_RDONLY else _LEAST_BUFFER
+    return raw_mode, access | _FLAGS[kind] | os.O_CLOEXEC, buffered, least
 
 
 _USUAL: Final = {
@@ -385,8 +422,9 @@ def open_in_session(
 
     exempt: asked before an open for reading waits, as by _pycapio.open_file.
     """
-    usual = buffering == -1 and encoding is errors is newline is None
-    layers = _USUAL.get(mode) if usual else None
+    layers = None
+    if buffering == -1 and encoding is None and errors is None and newline is None:
+        layers = _USUAL.get(mode)
     if layers is None:
         arguments = mode, buffering, encoding, errors, newline
         if buffering == 1 and "b" in mode:
@@ -399,9 +437,10 @@ def open_in_session(
                 layers = _layers_for.__wrapped__(*arguments)
     if not closefd:
         return _open(file, mode, buffering, encoding, errors, newline, closefd)
-    raw_mode, flags, buffered = layers
+    raw_mode, flags, buffered, least_buffer = layers
     _audit("open", file, raw_mode, flags)
-    opened = _open_file(session.handle, encoded(file), flags, 0o666, file, exempt)
+    name = file if isinstance(file, bytes) else file.encode(ENCODING, ENCODING_ERRORS)
+    opened = _open_file(session.handle, name, flags, 0o666, file, exempt)
     if opened is None:
         return _open(file, mode, buffering, encoding, errors, newline)
     fd, handle = opened
@@ -418,7 +457,8 @@ def open_in_session(
         return top
     try:
         # The first to be made is the first to be finalized where they are garbage in a cycle.
-        raw = CapioRaw(fd, raw_mode, False)
+        raw = _blank(CapioRaw)
+        _init(raw, fd, raw_mode, False)
         raw.name = file
         raw._fd_fate = FD_CLOSE
         if buffered is None or buffering < -1:
@@ -429,8 +469,12 @@ def open_in_session(
         elif buffering == 0:
             top = None
         else:
-            top = buffered(raw, _size_of_buffer(raw, buffering, buffered))
-        raw._watch(handle, session, top)
+            if buffering == -1:
+                buffering = raw._blksize
+                if buffering < least_buffer:
+                    buffering = least_buffer
+            top = buffered(raw, buffering)
+        raw._watch(handle, session, file, top)
         return raw if top is None else top
     except BaseException:
         # Nothing was written.

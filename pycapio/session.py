@@ -351,10 +351,9 @@ def set_entered(sessions: tuple[Session, ...]) -> None:
 
 def session_for(path: str | bytes) -> Session | None:
     """The innermost session whose CAPIO_DIR may hold the path."""
-    text = isinstance(path, str)
     for session in reversed(_entered.get() or _in_use):
         if session.handle is not None:
-            roots: Any = session.roots if text else session.byte_roots
+            roots: Any = session.roots if isinstance(path, str) else session.byte_roots
             if path.startswith(roots) or session.may_manage(path):
                 return session
     return None

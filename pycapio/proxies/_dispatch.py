@@ -58,9 +58,8 @@ def managed(path: Any, dir_fd: Any = None) -> tuple[Session, Any] | None:
     session = session_for(name)
     if session is None:
         return None
-    if ("\0" if isinstance(name, str) else b"\0") in name:
-        return None
-    return session, name
+    nul: Any = "\0" if isinstance(name, str) else b"\0"
+    return None if nul in name else (session, name)
 
 
 def managed_directory(path: Any) -> tuple[Session, Any] | None:

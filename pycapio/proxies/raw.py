@@ -43,6 +43,7 @@ def _may_be_watched(file: Any = None, *args: Any, **kwargs: Any) -> bool:
 
 
 class FileIO(ExposableRaw, metaclass=_FileIOKind):
+    __slots__ = ()
     __doc__ = _FileIO.__doc__
 
     def __init__(
@@ -74,7 +75,7 @@ class FileIO(ExposableRaw, metaclass=_FileIOKind):
                 _pycapio.file_close(handle, _pycapio.CLOSE_COUNT, _pycapio.FD_CLOSED)
             raise
         if handle is not None:
-            self._watch(handle, session)
+            self._watch(handle, session, name)
 
 
 FileIO.__module__ = _FileIO.__module__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +63,60 @@ slot[0].close()
 print("unexpected", unexpected[:3])
 """
 
+NEXT = """
+import os, sys, tempfile, threading
+
+way = sys.argv[1]
+end = threading.Event()
+
+def new():
+    file = open("file", "w+b", 0)
+    if way == "fdopen":
+        return os.fdopen(os.dup(file.fileno()), "w+b", 0)
+    return file
+
+slot = [new()]
+others = []
+
+def use(number):
+    buffer = bytearray(4096)
+    calls = [
+        lambda f: f.write(buffer),
+        lambda f: f.seek(number),
+        lambda f: f.truncate(100),
+        lambda f: f.read(10),
+    ]
+    while not end.is_set():
+        for call in calls:
+            try:
+                call(slot[0])
+            except (OSError, ValueError):
+                pass
+
+threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+for thread in threads:
+    thread.start()
+for n in range(300):
+    slot[0].close()
+    # Nothing else opens files here: it has the number that has become free.
+    other = open(os.path.join(sys.argv[2], str(n)), "w+b", 0)
+    other.write(b"alone")
+    slot[0] = new()
+    others.append(other)
+    if len(others) == 20:
+        for other in others:
+            at = other.tell()
+            if (at, os.pread(other.fileno(), 100, 0)) != (5, b"alone"):
+                print("disturbed", at, flush=True)
+            other.close()
+        others.clear()
+end.set()
+for thread in threads:
+    thread.join()
+slot[0].close()
+print("done")
+"""
+
 WAITING = """
 import errno, sys, threading
 
@@ -88,6 +143,15 @@ print("EBADF" if getattr(result[0], "errno", errno.EBADF) == errno.EBADF else re
 def test_threads_that_use_what_another_one_closes(capio: Any, buffering: int) -> None:
     step = capio.run("producer", HAMMER, str(buffering))
     step.expect("unexpected []")
+
+
+@pytest.mark.parametrize("way", ["close", "fdopen"])
+def test_no_thread_comes_to_the_descriptor_of_the_next_file(
+    capio: Any, way: str, tmp_path: Path
+) -> None:
+    """While the number of a file that is closed is given to another one, outside CAPIO_DIR."""
+    step = capio.run("producer", NEXT, way, str(tmp_path))
+    step.expect("done")
 
 
 def test_a_close_ends_the_wait_of_another_thread(capio: Any) -> None:

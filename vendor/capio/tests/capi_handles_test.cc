@@ -145,15 +145,16 @@ TEST_F(HandlesTest, NoCallComesToTheDescriptorOfTheNextFile) {
       ASSERT_EQ(Close(file.file), 0);
     }
     // Nothing else opens files here: it has the lowest number that is free.
-    Fd next(::open(dir.c_str(), O_TMPFILE | O_RDWR, 0600));
-    ASSERT_TRUE(next.valid());
+    int next = ::open("/tmp", O_TMPFILE | O_RDWR, 0600);
+    ASSERT_GE(next, 0);
     if (own) {
-      EXPECT_EQ(next.get(), number);
+      EXPECT_EQ(next, number);
       ASSERT_EQ(capio_close(file.file, CAPIO_CLOSE_COUNT, CAPIO_FD_CLOSED), 0);
     }
     for (std::thread& thread : threads) thread.join();
-    EXPECT_EQ(::lseek(next.get(), 0, SEEK_CUR), 0);
-    EXPECT_EQ(::lseek(next.get(), 0, SEEK_END), 0);
+    EXPECT_EQ(::lseek(next, 0, SEEK_CUR), 0);
+    EXPECT_EQ(::lseek(next, 0, SEEK_END), 0);
+    ::close(next);
   }
   EXPECT_EQ(maker.End(), 0);
 }

@@ -310,7 +310,7 @@ static int taker(const char* dir, const char* config, int ready) {
   REQUIRE(fd >= 0);
   /* The maker writes the rest only when it hears of the first bytes. */
   if (file != NULL) {
-    CHECK(capio_file_status(file) == (int)CAPIO_FILE_CONSUMER);
+    CHECK(capio_file_status(file) == (int)(CAPIO_FILE_CONSUMER | CAPIO_FILE_STREAMED));
     AGAIN(n, capio_read(file, buf, kChunk, -1, CAPIO_READ_FULL));
     REQUIRE(n == kChunk);
     REQUIRE(write(ready, "g", 1) == 1);
