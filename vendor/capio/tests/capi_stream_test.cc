@@ -564,8 +564,7 @@ TEST_F(StreamTest, AChildsBorrowedHandleCountsForNothing) {
   });
   EXPECT_EQ(child.Hear(), "closed");
   EXPECT_EQ(child.Wait(), 0);
-  EXPECT_EQ(capio_file_status(out.file),
-            static_cast<int>(CAPIO_FILE_WRITER | CAPIO_FILE_STREAMED));
+  EXPECT_EQ(capio_file_status(out.file), static_cast<int>(CAPIO_FILE_WRITER | CAPIO_FILE_STREAMED));
   EXPECT_EQ(Client::Write(out, "cd"), 2);
   EXPECT_EQ(Client::Close(out), 0);
   Client taker = Taker();

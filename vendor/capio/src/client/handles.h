@@ -35,8 +35,8 @@ class FileUse {
   HandlePlace* place_;
 };
 
-// Lets no call in any more, and returns when those that other threads are in have left, so that none
-// of them comes to the descriptor's number when it is another file's. Waits of theirs end with
+// Lets no call in any more, and returns when those that other threads are in have left, so that
+// none of them comes to the descriptor's number when it is another file's. Waits of theirs end with
 // EBADF. CloseHandle has to follow. EBADF: it has been ended before.
 Status QuiesceHandle(capio_file* handle);
 
