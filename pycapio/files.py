@@ -346,7 +346,7 @@ class ExposableRaw(CapioRaw):
 
     def flush(self) -> None:
         super().flush()
-        if self._exposed and self._handle is not None:
+        if self._exposed and self._handle is not None and not self._closing:
             _pycapio.file_publish(self._handle)
 
 
