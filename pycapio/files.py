@@ -61,7 +61,7 @@ _file_status = _pycapio.file_status
 # Readers wait less often, and copy no more, with a larger buffer. So do writers of text, whose
 # layer hands out 8 KiB at a time, where nobody can read before the file is complete; others keep
 # Python's size, since theirs is the latency.
-_READ_BUFFER: Final = 128 * 1024
+_READ_BUFFER: Final = 64 * 1024
 _TEXT_BUFFER: Final = 64 * 1024
 _LEAST_BUFFER: Final = io.DEFAULT_BUFFER_SIZE
 
