@@ -389,7 +389,12 @@ def _layers_for(mode: str, buffering: Any, encoding: Any, errors: Any, newline: 
     if encoding is None and "b" not in mode:
         encoding = "locale"  # what that means is said when the file is made
     try:
-        _open(-1, mode, buffering, encoding, errors, newline)
+        if "U" in mode:  # Python 3.10 warns of that, and will when the file is made
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                _open(-1, mode, buffering, encoding, errors, newline)
+        else:
+            _open(-1, mode, buffering, encoding, errors, newline)
     except ValueError as error:
         if str(error) != _no_descriptor():
             raise
