@@ -9,6 +9,7 @@ import threading
 import weakref
 from types import ModuleType
 
+from pycapio.patching.batches import Batch, GlobalsBatch
 from pycapio.patching.objects import is_being_imported, module_dict, module_name
 from pycapio.patching.plan import Plan
 from pycapio.patching.references import nothing, reference, strongly
@@ -67,6 +68,9 @@ class Patcher:
         self._undo: list[tuple[Site, Any, Any]] = []
         self._plan: Plan | None = None
         self._captured: list[Site] = []
+        # The same, divided: global variables, and others.
+        self._globals: GlobalsBatch | None = None
+        self._others: list[Site] = []
         self._known: dict[int, Callable[[], Any]] = {}
         self._newest: tuple[int, str, Callable[[], Any]] | None = None
         self._unreached: tuple[str, ...] = ()
@@ -226,45 +230,17 @@ class Patcher:
 
     def _patch(self) -> None:
         plan = self._plan or self._resolve()
-        undo = self._undo
         try:
-            names, proxies = plan.names
-            undo.append((names, proxies, names.read(proxies)))
-            names.write(proxies, names.new)
             # First the owners, so that whoever imports from now on captures a proxy.
-            for named, namespace in plan.at_once:
-                undo.append((named, namespace, named.read(namespace)))
-                named.write(namespace, named.new)
-            for owner in plan.single_owners:
-                holder = owner.owner
-                before = owner.read(holder)
-                if before is not owner.new:
-                    undo.append((owner, holder, before))
-                    owner.write(holder, owner.new)
-            for joining, members in plan.joining:
-                joined = joining.read(members)
-                if joined:
-                    undo.append((joining, members, joined))
-                    joining.write(members, joined)
-            for member in plan.memberships:
-                if member.read(member.members) is member.old:
-                    undo.append((member, member.members, member.old))
-                    member.write(member.members, member.new)
-            if self._finder is not None and self._finder.read(sys) is None:
-                undo.append((self._finder, sys, None))
-                self._finder.write(sys, self._finder.new)
+            for batch in plan.batches:
+                self._replace(batch, None)
+            for site in plan.singles:
+                self._replace(site, site.holder())
+            if self._finder is not None:
+                self._replace(self._finder, sys)
             if self._modules_changed():
                 self._search(plan)
-            gone = False
-            for site in self._captured:
-                holder, old = site.holder(), site.old
-                if holder is None:
-                    gone = True
-                elif site.read(holder) is old:
-                    undo.append((site, holder, old))
-                    site.write(holder, site.new)
-            if gone:
-                self._captured = [site for site in self._captured if site.holder() is not None]
+            self._patch_captured()
             self._patch_main(plan)
         except BaseException as error:
             try:
@@ -272,6 +248,42 @@ class Patcher:
             except RuntimeError as stuck:
                 raise stuck from error
             raise
+
+    def _replace(self, site: Site, holder: Any) -> None:
+        before = site.read(holder)
+        if site.fits(before):
+            self._undo.append((site, holder, before))
+            site.write(holder, site.new)
+        elif isinstance(site, Batch):
+            for single, place in site.one_by_one(holder):
+                self._replace(single, place)
+
+    def _patch_captured(self) -> None:
+        gone = False
+        if self._globals is not None:
+            namespaces = self._globals.holder()
+            if namespaces is None:
+                self._arrange(self._captured)
+                self._patch_captured()
+                return
+            self._replace(self._globals, namespaces)
+        for site in self._others:
+            holder, old = site.holder(), site.old
+            if holder is None:
+                gone = True
+            elif site.read(holder) is old:
+                self._undo.append((site, holder, old))
+                site.write(holder, site.new)
+        if gone:
+            self._arrange(self._captured)
+
+    def _arrange(self, captured: Iterable[Site]) -> None:
+        """Sets what is known to be captured, without what is gone."""
+        alive = [site for site in captured if site.holder() is not None]
+        named = [site for site in alive if isinstance(site, ModuleSite)]
+        self._captured = alive
+        self._others = [site for site in alive if not isinstance(site, ModuleSite)]
+        self._globals = GlobalsBatch(named) if named else None
 
     def _restore(self) -> None:
         """Give everything back in reverse order, come what may; then report what went wrong."""
@@ -286,14 +298,17 @@ class Patcher:
                     site, holder, before = entry
                     site.restore(holder, before)
                 undo.clear()
-            except Exception as error:  # noqa: BLE001 - reported below
-                refused.append((entry[0], error))
+            except BaseException as error:  # noqa: BLE001 - reported or raised below
                 _drop_from(entry, undo)
-            except BaseException as error:  # noqa: BLE001 - raised below
-                # Ctrl-C must not leave the step undone, so it is repeated, once.
-                interrupted = error
-                _drop_from(entry, undo)
-                if repeated is not entry:
+                if not isinstance(error, Exception):
+                    interrupted = error
+                site, holder, _ = entry
+                if isinstance(site, Batch):
+                    undo.extend((one, place, one.old) for one, place in site.one_by_one(holder))
+                elif isinstance(error, Exception):
+                    refused.append((site, error))
+                elif repeated is not entry:
+                    # Ctrl-C must not leave the step undone, so it is repeated, once.
                     repeated = entry
                     undo.append(entry)
         if refused:
@@ -317,13 +332,15 @@ class Patcher:
             pass
         if (module_name("__main__", namespace) + ".").startswith(self._exclude):
             return
+        found: list[Site] = []
         for name, value in list(namespace.items()):
             proxy = plan.proxies.get(id(value))
             if proxy is not None:
                 site = ModuleSite(reference(main), name, value, proxy)
-                self._captured.append(site)
+                found.append(site)
                 self._undo.append((site, namespace, value))
                 site.write(namespace, site.new)
+        self._arrange([*self._captured, *found])
 
     def _modules_changed(self) -> bool:
         """Whether a module was imported since the last search.
@@ -346,7 +363,8 @@ class Patcher:
             for name, module in modules.items()
             if self._known.get(id(module), nothing)() is not module
         ]
-        found = Search(modules, plan, self._exclude, self._supports, self._undo)
+        batches = (*plan.batches, self._globals) if self._globals else plan.batches
+        found = Search(modules, plan, self._exclude, self._supports, self._undo, batches)
         sites: list[Site] | None = None
         if _frozen_objects() > _FROZEN_BY_INTERPRETER:
             sites = found.in_modules(fresh)
@@ -360,7 +378,7 @@ class Patcher:
             holder = site.holder()
             if holder is not None:
                 merged.setdefault((id(holder), type(site), site.key), site)
-        self._captured = list(merged.values())
+        self._arrange(merged.values())
         # A module that is still being imported has to be looked at again.
         done = [module for module in modules.values() if not is_being_imported(module)]
         self._known = {id(module): reference(module, strongly) for module in done}

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from types import FunctionType, ModuleType
 
-from pycapio.patching.objects import (
-    MISSING,
-    WRAPPERS,
-    label,
-    module_dict,
-    own_attribute,
-    read_attribute,
-)
+from pycapio.patching.batches import Batch, MembersBatch, NamesSite, OwnersBatch
+from pycapio.patching.objects import MISSING, WRAPPERS, label, own_attribute, read_attribute
 from pycapio.patching.replacement import Replacement, homes
-from pycapio.patching.sites import (
-    GlobalsSite,
-    MemberSite,
-    MembersSite,
-    NamesSite,
-    OwnerSite,
-    substitute,
-)
+from pycapio.patching.sites import MemberSite, OwnerSite, Site, substitute
 
 # The typing module would cost every start several milliseconds.
 TYPE_CHECKING = False
@@ -35,17 +22,7 @@ class Plan:
     Originals are kept in one tuple and otherwise known by id, or a search would meet them here.
     """
 
-    __slots__ = (
-        "at_once",
-        "by_proxy",
-        "joining",
-        "memberships",
-        "names",
-        "originals",
-        "owners",
-        "proxies",
-        "single_owners",
-    )
+    __slots__ = ("batches", "by_proxy", "originals", "owners", "proxies", "singles")
 
     def __init__(
         self, replacements: Iterable[Replacement], supports: Iterable[MutableSet[Any]]
@@ -90,42 +67,39 @@ class Plan:
             for original in originals
             if id(original) in defined and not issubclass(type(original), type)
         }
-        # Of methods, and of what is not public, nobody keeps a pickle.
-        named_twice = [
-            owner.proxy
-            for owner in owners
-            if type(owner.owner) is ModuleType
-            and owner.key[:1] != "_"
-            and type(owner.proxy) is FunctionType
-            and owner.proxy in homes
+        members = [
+            MemberSite(those, original, chosen[id(original)])
+            for those in supports
+            for original in originals
+            if original in those
         ]
-        named_twice = list(dict.fromkeys(named_twice))
-        self.names = (NamesSite(named_twice), named_twice)
-        # What can be written at once is: most of it, and entering is quicker by half.
-        modules: dict[int, list[OwnerSite]] = {}
-        sets: dict[int, list[MemberSite]] = {}
-        single_owners: list[OwnerSite] = []
-        single_members: list[MemberSite] = []
-        for owner in owners:
-            if type(owner.owner) is ModuleType:
-                modules.setdefault(id(owner.owner), []).append(owner)
-            else:
-                single_owners.append(owner)
-        for members in supports:
-            for original in originals:
-                if original in members:
-                    site = MemberSite(members, original, chosen[id(original)])
-                    if type(members) is set:
-                        sets.setdefault(id(members), []).append(site)
-                    else:
-                        single_members.append(site)
-        # Not what stands alone.
-        single_owners += [named[0] for named in modules.values() if len(named) == 1]
-        self.at_once = tuple(
-            (GlobalsSite(named), module_dict(named[0].owner))
-            for named in modules.values()
-            if len(named) > 1
+        # Nearly all of it can be written at once.
+        self.batches: tuple[Batch, ...] = (
+            OwnersBatch(owner for owner in owners if _is_plain(owner)),
+            MembersBatch(member for member in members if type(member.members) is set),
         )
-        self.joining = tuple((MembersSite(sites), sites[0].members) for sites in sets.values())
-        self.single_owners = tuple(single_owners)
-        self.memberships = tuple(single_members)
+        # Owners come before members: whoever imports from now on captures a proxy.
+        self.singles: tuple[Site, ...] = (
+            NamesSite(_named_twice(owners)),
+            *(owner for owner in owners if not _is_plain(owner)),
+            *(member for member in members if type(member.members) is not set),
+        )
+
+
+def _is_plain(owner: OwnerSite) -> bool:
+    """Whether setting the attribute runs no code of anybody's, and gives back what was there."""
+    kind = type(owner.owner)
+    return (kind is ModuleType or kind is type) and owner.attributes.get(owner.key) is owner.old
+
+
+def _named_twice(owners: Iterable[OwnerSite]) -> Iterable[Any]:
+    """The proxies that are Python functions. Of methods, and of what is not public, nobody keeps a
+    pickle."""
+    return dict.fromkeys(
+        owner.proxy
+        for owner in owners
+        if type(owner.owner) is ModuleType
+        and owner.key[:1] != "_"
+        and type(owner.proxy) is FunctionType
+        and owner.proxy in homes
+    )

@@ -18,6 +18,7 @@ from types import (
     ModuleType,
 )
 
+from pycapio.patching.batches import Batch
 from pycapio.patching.objects import (
     MISSING,
     WRAPPERS,
@@ -82,6 +83,7 @@ class Search:
         exclude: tuple[str, ...],
         supports: tuple[Any, ...],
         undo: list[Any],
+        batches: Iterable[Batch],
     ) -> None:
         self._plan = plan
         self._proxies = plan.proxies
@@ -108,8 +110,8 @@ class Search:
                 roots.extend(_parts(proxy.func))
         self._protected = dict(self._own)
         self._protected.update((id(part), part) for part in (undo, *undo))
-        for named, _ in plan.at_once:
-            self._protected.update((id(part), part) for part in (named.old, named.kept))
+        for batch in batches:
+            self._protected.update((id(part), part) for part in batch.kept)
         for part in self._belonging(roots, self._own, exclude):
             self._protected[id(part)] = part
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from operator import itemgetter
+import sys
 from types import ModuleType
 
 from pycapio.patching.objects import (
@@ -16,7 +16,6 @@ from pycapio.patching.objects import (
     own_attribute,
 )
 from pycapio.patching.references import nothing
-from pycapio.patching.replacement import homes
 
 # The typing module would cost every start several milliseconds.
 TYPE_CHECKING = False
@@ -31,23 +30,27 @@ class Site:
     Between activations nothing is kept alive for it, so far as weak references allow.
     """
 
-    __slots__ = ("_refer", "key", "new", "old")
+    __slots__ = ("refer", "key", "new", "old")
 
     def __init__(self, refer: Callable[[], Any], key: Any, old: Any, new: Any) -> None:
-        self._refer = refer
+        self.refer = refer
         self.key = key
         self.old = old
         self.new = new
 
     def holder(self) -> Any:
         """The object to read and write, or None if it is gone."""
-        return self._refer()
+        return self.refer()
 
     def read(self, holder: Any) -> Any:
         raise NotImplementedError
 
     def write(self, holder: Any, value: Any) -> None:
         raise NotImplementedError
+
+    def fits(self, before: Any) -> bool:
+        """Whether it is to be replaced, now that it holds `before`."""
+        return before is self.old
 
     def restore(self, holder: Any, before: Any) -> None:
         """Give back what was there, unless somebody else has put something there meanwhile."""
@@ -61,25 +64,28 @@ class Site:
 class OwnerSite(Site):
     """The attribute that a Replacement names."""
 
-    __slots__ = ("_attributes", "owner")
+    __slots__ = ("attributes", "owner")
 
     def __init__(self, owner: Any, name: str, old: Any, new: Any) -> None:
         super().__init__(nothing, name, old, new)
         self.owner = owner
         # A view of them, for most owners: that halves the time of entering.
-        self._attributes: Any = None
+        self.attributes: Any = None
         if issubclass(type(owner), ModuleType):
-            self._attributes = module_dict(owner)
+            self.attributes = module_dict(owner)
         elif issubclass(type(owner), type):
-            self._attributes = class_dict(owner)
+            self.attributes = class_dict(owner)
+
+    def holder(self) -> Any:
+        return self.owner
 
     @property
     def proxy(self) -> Any:
         return self.new.__func__ if type(self.new) in WRAPPERS else self.new
 
     def read(self, holder: Any) -> Any:
-        if self._attributes is not None:
-            return self._attributes.get(self.key, MISSING)
+        if self.attributes is not None:
+            return self.attributes.get(self.key, MISSING)
         return own_attribute(holder, self.key)
 
     def write(self, holder: Any, value: Any) -> None:
@@ -88,111 +94,11 @@ class OwnerSite(Site):
         else:
             setattr(holder, self.key, value)
 
+    def fits(self, before: Any) -> bool:
+        return before is not self.new  # whoever else has replaced it gets his own back
+
     def __str__(self) -> str:
         return f"{label(self.owner)}.{self.key}"
-
-
-class NamesSite(Site):
-    """The names of proxies that are Python functions, which pickle goes by: those of the originals
-    while they are in place, and afterwards their own, for whoever has captured one."""
-
-    __slots__ = ("_homes",)
-
-    def __init__(self, proxies: list[Any]) -> None:
-        super().__init__(nothing, None, None, [(p.__module__, p.__qualname__) for p in proxies])
-        self._homes = [homes[proxy] for proxy in proxies]
-
-    def read(self, holder: Any) -> Any:
-        return self._homes
-
-    def write(self, holder: Any, value: Any) -> None:
-        for proxy, (module, qualname) in zip(holder, value):  # noqa: B905
-            proxy.__module__, proxy.__qualname__ = module, qualname
-
-    def restore(self, holder: Any, before: Any) -> None:
-        self.write(holder, before)
-
-    def __str__(self) -> str:
-        return "the names of proxies"
-
-
-class GlobalsSite(Site):
-    """Two or more attributes of one module that Replacements name, at once. A module runs no code
-    when they are set, so nothing can fail half-way but by an interrupt, which restore() bears.
-
-    The value is a tuple. Functions are equal only to themselves, so tuples of them are compared,
-    and the dicts that stand for the two usual ones are merged, without a step of Python for each.
-    """
-
-    __slots__ = ("_get", "_keys", "_name", "_originals", "_proxies")
-
-    def __init__(self, owners: list[OwnerSite]) -> None:
-        old, new = (tuple(getattr(owner, name) for owner in owners) for name in ("old", "new"))
-        super().__init__(nothing, None, old, new)
-        self._keys = tuple(owner.key for owner in owners)
-        self._get = itemgetter(*self._keys)
-        self._originals = dict(zip(self._keys, old))  # noqa: B905 - they are of one length
-        self._proxies = dict(zip(self._keys, new))  # noqa: B905
-        self._name = label(owners[0].owner)
-
-    @property
-    def kept(self) -> dict[str, Any]:
-        """The originals, which no search may take for a captured reference."""
-        return self._originals
-
-    def read(self, holder: Any) -> Any:
-        try:
-            return self._get(holder)
-        except KeyError:
-            return tuple(holder.get(key, MISSING) for key in self._keys)
-
-    def write(self, holder: Any, value: Any) -> None:
-        if value is self.new:
-            holder.update(self._proxies)
-        elif value is self.old:
-            holder.update(self._originals)
-        else:
-            holder.update(zip(self._keys, value))  # noqa: B905
-
-    def restore(self, holder: Any, before: Any) -> None:
-        if before == self.old and self.read(holder) == self.new:
-            self.write(holder, self.old)
-            return
-        for key, new, old in zip(self._keys, self.new, before):  # noqa: B905
-            if holder.get(key) is new:
-                if old is MISSING:
-                    del holder[key]
-                else:
-                    holder[key] = old
-
-    def __str__(self) -> str:
-        return f"what {self._name} holds"
-
-
-class MembersSite(Site):
-    """Membership of proxies in one of the os.supports_* sets, each where its original is a member.
-    The value holds those that join, or that joined."""
-
-    __slots__ = ("_originals", "_pairs")
-
-    def __init__(self, members: list[MemberSite]) -> None:
-        super().__init__(nothing, None, None, frozenset(member.new for member in members))
-        self._pairs = [(member.old, member.new) for member in members]
-        self._originals = frozenset(member.old for member in members)
-
-    def read(self, holder: Any) -> Any:
-        if self._originals <= holder and self.new.isdisjoint(holder):
-            return self.new
-        return [new for old, new in self._pairs if old in holder and new not in holder]
-
-    def write(self, holder: Any, value: Any) -> None:
-        holder.update(value)
-
-    def restore(self, holder: Any, before: Any) -> None:
-        holder.difference_update(before)
-
-    def __str__(self) -> str:
-        return "membership in os.supports_*"
 
 
 class MemberSite(Site):
@@ -203,6 +109,9 @@ class MemberSite(Site):
     def __init__(self, members: MutableSet[Any], old: Any, new: Any) -> None:
         super().__init__(nothing, None, old, new)
         self.members = members
+
+    def holder(self) -> Any:
+        return self.members
 
     def read(self, holder: Any) -> Any:
         if self.new in holder:
@@ -215,6 +124,9 @@ class MemberSite(Site):
         else:
             holder.discard(self.new)
 
+    def __str__(self) -> str:
+        return f"membership of {label(self.old)} in os.supports_*"
+
 
 class FinderSite(Site):
     """A finder on sys.meta_path, a list that is read by whoever imports and may be exchanged.
@@ -223,14 +135,25 @@ class FinderSite(Site):
     forgotten by its forget(entries).
     """
 
-    __slots__ = ("_hook",)
+    __slots__ = ("_hook", "_known", "_place")
 
     def __init__(self, finder: Any) -> None:
         super().__init__(nothing, None, None, finder)
         self._hook = getattr(finder, "path_hook", None)
+        # The finders without ours, by their ids, and its place among them.
+        self._known: list[int] = []
+        self._place = 0
+
+    def holder(self) -> Any:
+        return sys
 
     def read(self, holder: Any) -> Any:
-        return self.new if self.new in holder.meta_path else None
+        finders, place = holder.meta_path, self._place
+        if finders[place : place + 1] == [self.new]:
+            return self.new
+        if list(map(id, finders)) == self._known:
+            return None
+        return self.new if self.new in finders else None
 
     def write(self, holder: Any, value: Any) -> None:
         finders, hooks = holder.meta_path, holder.path_hooks
@@ -241,12 +164,12 @@ class FinderSite(Site):
                 self.new.forget(holder.path_importer_cache)
             finders.remove(self.new)
             return
-        place = 0
-        for index, finder in enumerate(finders):
-            if getattr(finder, "__name__", None) == "PathFinder":
-                place = index
-                break
-        finders.insert(place, value)
+        known = list(map(id, finders))
+        if known != self._known:
+            names = [getattr(finder, "__name__", None) for finder in finders]
+            self._place = names.index("PathFinder") if "PathFinder" in names else 0
+            self._known = known
+        finders.insert(self._place, value)
         if self._hook is not None:
             hooks.insert(0, self._hook)
             self.new.forget(holder.path_importer_cache)
@@ -261,7 +184,7 @@ class ModuleSite(Site):
     __slots__ = ()
 
     def holder(self) -> Any:
-        module = self._refer()
+        module = self.refer()
         return None if module is None else module_dict(module)
 
     def read(self, holder: Any) -> Any:

@@ -23,7 +23,7 @@ import tempfile
 import textwrap
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
@@ -31,7 +31,7 @@ from typing import Any
 import pytest
 
 from pycapio import patching
-from pycapio.patching import Patcher, Replacement, proxy_for, sites
+from pycapio.patching import Patcher, Replacement, batches, proxy_for, sites
 
 _PATCHING = Path(patching.__file__).parent
 _FORM_NAMES = importlib.import_module("patch_fixtures.captures").FORMS.keys()
@@ -680,14 +680,19 @@ def test_a_failure_at_every_set_of_an_owner(moment: str, user: SimpleNamespace) 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("activation", [1, 2])
 @pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("together", [True, False])
 def test_a_failure_at_every_step(
     error: type[BaseException],
     activation: int,
     after: bool,
+    together: bool,
     user: SimpleNamespace,
     patcher: Patcher,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = everything(user)
+    if not together:
+        take_apart(monkeypatch)
     if activation == 2:
         patcher.acquire()
         patcher.release()
@@ -708,9 +713,15 @@ def test_a_failure_at_every_step(
         patcher.release()
         assert changes(user, before) == []
         break
-    # Each form of a reference is a step; closures and defaults of two share one or have two.
     assert failing == counter.steps
-    assert failing >= len(_FORM_NAMES)
+    # Each form of a reference is a step; closures and defaults of two share one or have two.
+    assert together or failing >= len(_FORM_NAMES)
+
+
+def take_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on no batch finds what it expects, and all sites are taken one by one."""
+    for kind in batches.Batch.__subclasses__():
+        monkeypatch.setattr(kind, "read", lambda batch, holder: None)
 
 
 def test_a_failing_search_is_undone(
@@ -734,8 +745,9 @@ def test_a_failing_search_is_undone(
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_failure_while_restoring_stops_nothing_else(
-    error: type[BaseException], user: SimpleNamespace
+    error: type[BaseException], user: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    take_apart(monkeypatch)
     patcher = Patcher(user.proxies.replacements(), exclude=[_EXCLUDED])
     before = everything(user)
     patcher.acquire()
@@ -754,12 +766,45 @@ def test_a_failure_while_restoring_stops_nothing_else(
     assert changes(user, before) == refused
 
 
+def _kinds(kind: type[sites.Site]) -> Iterator[type[sites.Site]]:
+    for derived in kind.__subclasses__():
+        if "write" in vars(derived):
+            yield derived
+        yield from _kinds(derived)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_batch_that_fails_while_restoring_is_taken_one_by_one(
+    error: type[BaseException], after: bool, failing: int, user: SimpleNamespace
+) -> None:
+    patcher = Patcher(user.proxies.replacements(), exclude=[_EXCLUDED])
+    before = everything(user)
+    patcher.acquire()
+    kinds = tuple(_kinds(batches.Batch))
+    with Steps(lambda step, holder: step == failing, error, after, kinds) as counter:
+        if error is KeyboardInterrupt:
+            with pytest.raises(KeyboardInterrupt):
+                patcher.release()
+        else:
+            patcher.release()
+    assert counter.steps == len(kinds) == 3
+    assert (patcher.active, patcher.users) == (False, 0)
+    assert changes(user, before) == []
+
+
 class Steps:
     """Counts the writes of all kinds of sites, and lets the first that fits fail once."""
 
     def __init__(
-        self, fits: Callable[[int, Any], bool], error: type[BaseException], after: bool = False
+        self,
+        fits: Callable[[int, Any], bool],
+        error: type[BaseException],
+        after: bool = False,
+        kinds: Iterable[type[sites.Site]] = (),
     ) -> None:
+        self._kinds = tuple(kinds or _kinds(sites.Site))
         self._fits = fits
         self._error = error
         self._after = after
@@ -768,7 +813,7 @@ class Steps:
         self.steps = 0
 
     def __enter__(self) -> Steps:
-        for kind in sites.Site.__subclasses__():
+        for kind in self._kinds:
             write = vars(kind)["write"]
             self._saved.append((kind, write))
             setattr(kind, "write", self._counting(write))  # noqa: B010 - mypy: a method
