@@ -10,15 +10,13 @@ from __future__ import annotations
 import importlib.machinery
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable
-from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, Final
 
 from pycapio import session as _session
 from pycapio._pycapio import FOR_CONTENT
-from pycapio.patching import proxy_for
+from pycapio.patching import Site, proxy_for
 from pycapio.session import Session, SessionOptions
 
 SITE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_site")
@@ -218,30 +216,63 @@ class _Inheritance:
 
 def _inherit(sessions: tuple[SessionOptions, ...]) -> None:
     from pycapio import context
+    from pycapio.proxies.table import patcher
 
     for options in sessions:
         context.launch(options, children=False)
     entered = tuple(context.session_of(options) for options in sessions)
     _session.set_entered(entered)
-    hook()
+    patcher.acquire()  # for good
 
 
-_PROCESS_MODULE: Final = "multiprocessing.process"
-_start: Callable[[Any], None] | None = None
-_start_proxy: Callable[[Any], None] | None = None
+PROCESS_MODULE: Final = "multiprocessing.process"
 
 
-def _hook(module: ModuleType) -> None:
-    global _start, _start_proxy
-    kind: Any = module.BaseProcess
-    if kind.start is _start_proxy:
-        return
-    original: Callable[[Any], None] = kind.start
+class StartSite(Site):
+    """Process.start, replaced so that the process inherits the sessions in use. Its module may be
+    imported while functions are replaced; whoever sees that calls install()."""
 
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(_process_class, "start", None, None)
+
+    def install(self) -> None:
+        kind = self.holder()
+        if self.fits(self.read(kind)):
+            self.write(kind, self.new)
+
+    def read(self, holder: Any) -> Any:
+        return None if holder is None else vars(holder).get(self.key)
+
+    def fits(self, before: Any) -> bool:
+        """Always, if only by and by. Makes a twin of what is there."""
+        if before is not None and before is not self.old and before is not self.new:
+            self.old, self.new = before, _start_for(before)
+        return True
+
+    def write(self, holder: Any, value: Any) -> None:
+        if holder is not None:
+            setattr(holder, self.key, value)
+
+    def restore(self, holder: Any, before: Any) -> None:
+        # It may have come meanwhile.
+        super().restore(self.holder(), self.old)
+
+
+def _process_class() -> Any:
+    """None as long as nobody has imported it."""
+    return getattr(sys.modules.get(PROCESS_MODULE), "BaseProcess", None)
+
+
+def _start_for(original: Callable[[Any], None]) -> Callable[[Any], None]:
     @proxy_for(original)
     def start(self: Any) -> None:
+        from pycapio.proxies.table import patcher
+
         sessions = tuple(s.options for s in _session.current() if s.handle is not None)
-        if not sessions or exporting():
+        # No users: a launched script outside of any context, which wants no such children.
+        if not sessions or exporting() or not patcher.users:
             return original(self)
         self._pycapio = _Inheritance(sessions)
         try:
@@ -249,68 +280,7 @@ def _hook(module: ModuleType) -> None:
         finally:
             del self._pycapio
 
-    _start, _start_proxy = original, start
-    kind.start = start
+    return start
 
 
-class _Finder:
-    """Sees that multiprocessing.process is imported while a context is in use."""
-
-    @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != _PROCESS_MODULE:
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        loader: Any = None if spec is None else spec.loader
-        if spec is not None and loader is not None:
-            execute = loader.exec_module
-
-            def exec_module(module: ModuleType) -> None:
-                del loader.exec_module
-                execute(module)
-                if _Finder in sys.meta_path:
-                    _hook(module)
-
-            loader.exec_module = exec_module
-        return spec
-
-
-_hook_users = 0
-_hook_lock = threading.RLock()
-
-
-def hook() -> None:
-    """Processes started from now on inherit the sessions in use. Counts its users."""
-    global _hook_users
-    with _hook_lock:
-        _hook_users += 1
-        if _hook_users > 1:
-            return
-        module = sys.modules.get(_PROCESS_MODULE)
-        if module is not None and hasattr(module, "BaseProcess"):
-            _hook(module)
-        else:
-            sys.meta_path.insert(0, _Finder)
-
-
-def unhook() -> None:
-    """The last user gives back what hook() has replaced."""
-    global _hook_users
-    with _hook_lock:
-        _hook_users -= 1
-        if _hook_users > 0:
-            return
-        if _Finder in sys.meta_path:
-            sys.meta_path.remove(_Finder)
-        module: Any = sys.modules.get(_PROCESS_MODULE)
-        if module is not None and _start_proxy is not None:
-            if vars(module.BaseProcess).get("start") is _start_proxy:
-                module.BaseProcess.start = _start
-
-
-def _after_fork_in_child() -> None:
-    global _hook_lock
-    _hook_lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+start_site: Final = StartSite()

@@ -112,6 +112,7 @@ class Session:
             self.roots = tuple({capio_dir, self.real_dir})
             self.byte_roots = tuple(os.fsencode(root) for root in self.roots)
             self.tree_dir = _pycapio.session_info(self.handle, _pycapio.INFO_TREE)
+            self._byte_dirs = (os.fsencode(self.tree_dir), os.fsencode(self.real_dir))
             store = _pycapio.session_info(self.handle, _pycapio.INFO_STORE)
             # What CAPIO keeps in CAPIO_DIR itself.
             self.private_dir = os.path.join(self.real_dir, ".capio", os.path.basename(store))
@@ -266,9 +267,12 @@ class Session:
         """If the current directory is one of the store's, which may vanish: enters the one of that
         name in CAPIO_DIR itself, made if need be, so that the path stays what it was."""
         try:
-            inside = os.fsdecode(_getcwdb())
+            name = _getcwdb()
         except OSError:
             return
+        if not name.startswith(self._byte_dirs):
+            return
+        inside = os.fsdecode(name)
         path = self.user_path(inside) if self.handle is not None else None
         if path is None or path == inside:
             return
@@ -340,13 +344,9 @@ def current() -> tuple[Session, ...]:
     return _entered.get() or tuple(_in_use)
 
 
-def entered() -> tuple[Session, ...]:
-    """The sessions entered in this context."""
-    return _entered.get()
-
-
-def set_entered(sessions: tuple[Session, ...]) -> None:
-    _entered.set(sessions)
+# The sessions entered in this context, to read and to set: without a frame, as each call does both.
+entered: Final = _entered.get
+set_entered: Final = _entered.set
 
 
 def session_for(path: str | bytes) -> Session | None:
@@ -378,10 +378,8 @@ def stop_using(session: Session) -> None:
         if session.users == 0:
             _in_use.remove(session)
             session.leave_store()
-            for other in _in_use:
-                if other.workflow_name == session.workflow_name:
-                    _end_if_idle(session)
-                    break
+            if _in_use and any(o.workflow_name == session.workflow_name for o in _in_use):
+                _end_if_idle(session)
 
 
 def _end_idle_sessions(user: Session) -> None:

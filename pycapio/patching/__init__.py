@@ -21,5 +21,6 @@ original.
 
 from pycapio.patching.patcher import Patcher
 from pycapio.patching.replacement import Replacement, proxy_for
+from pycapio.patching.sites import Site
 
-__all__ = ["Patcher", "Replacement", "proxy_for"]
+__all__ = ["Patcher", "Replacement", "Site", "proxy_for"]

@@ -38,6 +38,7 @@ class Patcher:
         replacements: What to replace. One original has one proxy, wherever it is replaced.
         supports: Sets in which membership of a function says what it can do. The proxy joins
             wherever its original is a member. By default those of `os`.
+        sites: Further places, with their own way of being replaced.
         finder: A finder that is on `sys.meta_path`, before the path finder, meanwhile.
         exclude: Names of modules that keep their originals, together with their submodules,
             classes, functions and containers. The modules of the proxies belong here.
@@ -51,11 +52,12 @@ class Patcher:
         replacements: Iterable[Replacement],
         *,
         supports: Iterable[MutableSet[Any]] | None = None,
+        sites: Iterable[Site] = (),
         finder: Any = None,
         exclude: Iterable[str] = (),
     ) -> None:
         self._replacements = tuple(replacements)
-        self._finder = None if finder is None else FinderSite(finder)
+        self._sites = (*sites, *(() if finder is None else (FinderSite(finder),)))
         self._supports = tuple(_supports_of_os() if supports is None else supports)
         self._exclude = tuple(f"{name}." for name in (*IMPORT_SYSTEM, __package__, *exclude))
         self._lock = threading.RLock()
@@ -194,23 +196,21 @@ class Patcher:
             raise
 
     def _settle(self) -> None:
-        """Patch or restore until the state is the one that the count asks for."""
+        """Patch, or restore, until the state is the one that the count asks for."""
         while True:
-            with self._lock:
-                wanted = self._users > 0 or self._pinned
-                if wanted == self._active:
-                    self._busy = None
-                    if self._waiting:
-                        self._changed.notify_all()
-                    return
-            if wanted:
+            if not self._active:
                 self._patch()
-                self._active = True
             else:
                 try:
                     self._restore()
                 finally:
                     self._active = False
+            with self._lock:
+                if self._active == (self._users > 0 or self._pinned):
+                    self._busy = None
+                    if self._waiting:
+                        self._changed.notify_all()
+                    return
 
     def _end_transition(self) -> None:
         with self._lock:
@@ -234,15 +234,15 @@ class Patcher:
             # First the owners, so that whoever imports from now on captures a proxy.
             for batch in plan.batches:
                 self._replace(batch, None)
-            for site in plan.singles:
+            for site in (*plan.singles, *self._sites):
                 self._replace(site, site.holder())
-            if self._finder is not None:
-                self._replace(self._finder, sys)
             if self._modules_changed():
                 self._search(plan)
             self._patch_captured()
             self._patch_main(plan)
+            self._active = True
         except BaseException as error:
+            self._active = False
             try:
                 self._restore()
             except RuntimeError as stuck:
@@ -396,6 +396,9 @@ class Patcher:
         # The thread that was half-way does not exist here: start over from a clean state.
         self._restore()
         self._active = False
+        if not self._users and not self._pinned:
+            self._busy = None
+            return
         self._busy = threading.get_ident()
         try:
             self._settle()

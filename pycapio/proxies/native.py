@@ -2,7 +2,7 @@
 with Python what native code would do, for data bases.
 
 Such a library opens the file by itself, in CAPIO_DIR, and neither waits nor publishes. Its entry
-points are wrapped when it is imported. So is socket.bind, which is no library's.
+points are wrapped when it is imported. So are two functions that are no library's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+from pycapio import children
 from pycapio.proxies import sockets
 
 
@@ -96,6 +97,9 @@ _ENTRY_POINTS: Final[dict[str, tuple[tuple[_EntryPoint, ...], str]]] = {
 # ones in CAPIO_DIR are of the kind that is written in Python.
 _DATA_BASES: Final = ("dbm.gnu", "dbm.ndbm", "dbm.sqlite3")
 
+# What else is replaced when it is imported: socket.bind, Process.start.
+_OF_PYTHON: Final = ("socket", children.PROCESS_MODULE)
+
 _Test = Callable[[str], bool]
 _told: Final[set[str]] = set()
 
@@ -109,6 +113,8 @@ def watch(spec: ModuleSpec, is_managed: _Test) -> ModuleSpec:
         execute(module)
         if module.__name__ == "socket":
             sockets.install(module)
+        elif module.__name__ == children.PROCESS_MODULE:
+            children.start_site.install()
         else:
             _wrap(module, is_managed)
 
@@ -118,7 +124,7 @@ def watch(spec: ModuleSpec, is_managed: _Test) -> ModuleSpec:
 
 
 def is_watched(fullname: str) -> bool:
-    return fullname in _ENTRY_POINTS or fullname in _DATA_BASES or fullname == "socket"
+    return fullname in _ENTRY_POINTS or fullname in _DATA_BASES or fullname in _OF_PYTHON
 
 
 def _wrap(module: ModuleType, is_managed: _Test) -> None:

@@ -16,6 +16,7 @@ import posixpath
 import sys
 from typing import Any, Final
 
+from pycapio import children
 from pycapio._pycapio import FOR_CHANGE, FOR_CREATE, FOR_EXISTENCE
 from pycapio.patching import Patcher, Replacement
 from pycapio.proxies import (
@@ -124,6 +125,7 @@ def _replacements() -> list[Replacement]:
 patcher: Final = Patcher(
     _replacements(),
     finder=importing.Finder,
+    sites=(children.start_site,),
     # ntpath is imported everywhere, and about another system's paths.
     exclude=("pycapio", "_pycapio_gates", "ntpath"),
 )
