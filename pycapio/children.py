@@ -229,35 +229,27 @@ PROCESS_MODULE: Final = "multiprocessing.process"
 
 
 class StartSite(Site):
-    """Process.start, replaced so that the process inherits the sessions in use. Its module may be
-    imported while functions are replaced; whoever sees that calls install()."""
+    """Process.start, replaced so that the process inherits the sessions in use."""
 
     __slots__ = ()
 
     def __init__(self) -> None:
         super().__init__(_process_class, "start", None, None)
 
-    def install(self) -> None:
-        kind = self.holder()
-        if self.fits(self.read(kind)):
-            self.write(kind, self.new)
-
     def read(self, holder: Any) -> Any:
-        return None if holder is None else vars(holder).get(self.key)
+        return vars(holder)[self.key]
 
     def fits(self, before: Any) -> bool:
-        """Always, if only by and by. Makes a twin of what is there."""
-        if before is not None and before is not self.old and before is not self.new:
+        """Always. Makes a twin of what is there."""
+        if before is not self.old and before is not self.new:
             self.old, self.new = before, _start_for(before)
         return True
 
     def write(self, holder: Any, value: Any) -> None:
-        if holder is not None:
-            setattr(holder, self.key, value)
+        setattr(holder, self.key, value)
 
     def restore(self, holder: Any, before: Any) -> None:
-        # It may have come meanwhile.
-        super().restore(self.holder(), self.old)
+        super().restore(holder, self.old)
 
 
 def _process_class() -> Any:

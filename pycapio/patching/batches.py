@@ -8,6 +8,7 @@ are given back.
 from __future__ import annotations
 
 from operator import itemgetter
+from types import ModuleType
 
 from pycapio.patching.objects import module_dict
 from pycapio.patching.references import nothing
@@ -17,7 +18,7 @@ from pycapio.patching.sites import MemberSite, ModuleSite, OwnerSite, Site
 # The typing module would cost every start several milliseconds.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 
@@ -56,77 +57,78 @@ class Batch(Site):
         return ", ".join(map(str, self.sites))
 
 
-class _Values:
-    """What the places of some namespaces have to hold: for all of one a tuple to compare with, and
-    a dict to merge, which takes no step of Python for each."""
-
-    __slots__ = ("dicts", "expected")
-
-    def __init__(self, groups: Iterable[list[Any]], which: str) -> None:
-        self.dicts = [{site.key: getattr(site, which) for site in group} for group in groups]
-        self.expected = [_as_read(*values.values()) for values in self.dicts]
-
-    def containers(self) -> list[Any]:
-        return [self.expected, *self.expected, *self.dicts]
-
-
-def _as_read(*values: Any) -> Any:
-    """As an itemgetter answers."""
-    return values if len(values) > 1 else values[0]
-
-
-def _getters(groups: Iterable[list[Any]]) -> list[Callable[[Any], Any]]:
-    return [itemgetter(*(site.key for site in group)) for group in groups]
-
-
-def _grouped(sites: Iterable[Any], holders: Callable[[Any], Any]) -> list[list[Any]]:
-    groups: dict[int, list[Any]] = {}
-    for site in sites:
-        groups.setdefault(id(holders(site)), []).append(site)
-    return list(groups.values())
+# From so many names on, merging a dict is quicker than setting one after the other.
+_MANY = 3
 
 
 class OwnersBatch(Batch):
     """What Replacements name in modules and classes, of no kind but these themselves."""
 
-    __slots__ = ("_classes", "_namespaces", "_originals", "_proxies", "_readers")
+    __slots__ = ("_getters", "_originals", "_places", "_proxies")
 
     def __init__(self, owners: Iterable[OwnerSite]) -> None:
-        super().__init__(owners)
-        groups = _grouped(self.sites, OwnerSite.holder)
-        places = [group[0].attributes for group in groups]
-        self._readers = list(zip(_getters(groups), places))  # noqa: B905 - they are of one length
-        originals, proxies = _Values(groups, "old"), _Values(groups, "new")
-        self.old, self.new = originals.expected, proxies.expected
-        self._originals = self._steps(groups, originals)
-        self._proxies = self._steps(groups, proxies)
-        self.kept = [*originals.containers(), *self._originals, *self._originals[1]]
+        groups: list[list[OwnerSite]] = []
+        single: list[OwnerSite] = []
+        for group in _grouped(owners):
+            if type(group[0].owner) is ModuleType and len(group) >= _MANY:
+                groups.append(group)
+            else:
+                single += group
+        super().__init__([*(site for group in groups for site in group), *single])
+        self._getters = [
+            (itemgetter(*(site.key for site in group)), group[0].attributes) for group in groups
+        ]
+        self._places = [(site.attributes, site.key) for site in single]
+        self.old, self._originals = self._steps(groups, single, "old")
+        self.new, self._proxies = self._steps(groups, single, "new")
+        merged, items, attributes = self._originals
+        self.kept = [self.old, *self.old, merged, items, attributes, *items, *attributes]
+        self.kept += [functions for _, functions in merged]
 
     @staticmethod
-    def _steps(groups: list[list[Any]], values: _Values) -> tuple[list[Any], list[Any]]:
-        """What is to be merged into modules' dicts, and what to be set in classes, which have to
-        know of it."""
-        merged, single = [], []
-        for group, some in zip(groups, values.dicts):  # noqa: B905
-            owner = group[0].owner
-            if type(owner) is type:
-                single += [(owner, name, value) for name, value in some.items()]
+    def _steps(
+        groups: list[list[OwnerSite]], single: list[OwnerSite], which: str
+    ) -> tuple[list[Any], tuple[list[Any], ...]]:
+        """What is read when all is written, and how it is: what to merge into modules' dicts, what
+        to set in others, and what to set in classes, which have to know of it."""
+        dicts = [{site.key: getattr(site, which) for site in group} for group in groups]
+        value = [tuple(functions.values()) for functions in dicts]
+        value += [getattr(site, which) for site in single]
+        merged = [
+            (group[0].attributes, functions)
+            for group, functions in zip(groups, dicts)  # noqa: B905 - they are of one length
+        ]
+        items, attributes = [], []
+        for site in single:
+            if type(site.owner) is type:
+                attributes.append((site.owner, site.key, getattr(site, which)))
             else:
-                merged.append((group[0].attributes, some))
-        return merged, single
+                items.append((site.attributes, site.key, getattr(site, which)))
+        return value, (merged, items, attributes)
 
     def read(self, holder: Any) -> Any:
         try:
-            return [get(attributes) for get, attributes in self._readers]
+            value = [get(namespace) for get, namespace in self._getters]
+            value += [place[key] for place, key in self._places]
         except KeyError:
             return None
+        return value
 
     def write(self, holder: Any, value: Any) -> None:
-        merged, single = self._proxies if value is self.new else self._originals
-        for namespace, values in merged:
-            namespace.update(values)
-        for owner, name, replaced in single:
-            setattr(owner, name, replaced)
+        merged, items, attributes = self._proxies if value is self.new else self._originals
+        for namespace, functions in merged:
+            namespace.update(functions)
+        for namespace, key, function in items:
+            namespace[key] = function
+        for owner, key, function in attributes:
+            setattr(owner, key, function)
+
+
+def _grouped(sites: Iterable[Any]) -> Iterable[list[Any]]:
+    groups: dict[int, list[Any]] = {}
+    for site in sites:
+        groups.setdefault(id(site.holder()), []).append(site)
+    return groups.values()
 
 
 class MembersBatch(Batch):
@@ -142,7 +144,7 @@ class MembersBatch(Batch):
                 frozenset(site.old for site in group),
                 frozenset(site.new for site in group),
             )
-            for group in _grouped(self.sites, MemberSite.holder)
+            for group in _grouped(self.sites)
         ]
         self.old, self.new = [False], [True]
         self.kept = [originals for _, originals, _ in self._sets]
@@ -170,40 +172,35 @@ class GlobalsBatch(Batch):
     """Captured references that are global variables of modules. The holder is a list of the
     modules' dicts, to be kept no longer than they are replaced."""
 
-    __slots__ = ("_getters", "_groups", "_originals", "_proxies", "_refer_all")
+    __slots__ = ("_keys", "_modules")
 
     def __init__(self, captured: Iterable[ModuleSite]) -> None:
-        self._groups = _grouped(captured, ModuleSite.holder)
-        super().__init__(site for group in self._groups for site in group)
-        self._refer_all = [group[0].refer for group in self._groups]
-        self._getters = _getters(self._groups)
-        originals, proxies = _Values(self._groups, "old"), _Values(self._groups, "new")
-        self.old, self.new = originals.expected, proxies.expected
-        self._originals, self._proxies = originals.dicts, proxies.dicts
-        self.kept = originals.containers()
+        super().__init__(captured)
+        self._modules = [site.refer for site in self.sites]
+        self._keys = [site.key for site in self.sites]
+        self.old = [site.old for site in self.sites]
+        self.new = [site.new for site in self.sites]
+        self.kept = [self.old]
 
     def holder(self) -> Any:
         """None if one of the modules is gone."""
         try:
-            return [module_dict(refer()) for refer in self._refer_all]
+            return [module_dict(module()) for module in self._modules]
         except TypeError:
             return None
 
     def one_by_one(self, holder: Any) -> Iterator[tuple[Site, Any]]:
-        for namespace, group in zip(holder, self._groups):  # noqa: B905
-            for site in group:
-                yield site, namespace
+        return zip(self.sites, holder)  # noqa: B905 - they are of one length
 
     def read(self, holder: Any) -> Any:
         try:
-            return [get(namespace) for get, namespace in zip(self._getters, holder)]  # noqa: B905
+            return [namespace[key] for namespace, key in zip(holder, self._keys)]  # noqa: B905
         except KeyError:
             return None
 
     def write(self, holder: Any, value: Any) -> None:
-        replaced = self._proxies if value is self.new else self._originals
-        for namespace, values in zip(holder, replaced):  # noqa: B905
-            namespace.update(values)
+        for namespace, key, function in zip(holder, self._keys, value):  # noqa: B905
+            namespace[key] = function
 
 
 class NamesSite(Site):

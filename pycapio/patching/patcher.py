@@ -38,7 +38,8 @@ class Patcher:
         replacements: What to replace. One original has one proxy, wherever it is replaced.
         supports: Sets in which membership of a function says what it can do. The proxy joins
             wherever its original is a member. By default those of `os`.
-        sites: Further places, with their own way of being replaced.
+        sites: Further places, with their own way of being replaced. Their holders may be yet to
+            come, see `replace_late`.
         finder: A finder that is on `sys.meta_path`, before the path finder, meanwhile.
         exclude: Names of modules that keep their originals, together with their submodules,
             classes, functions and containers. The modules of the proxies belong here.
@@ -145,6 +146,11 @@ class Patcher:
                 return
         self._enter(pin=True)
 
+    def replace_late(self, site: Site) -> None:
+        """Replaces one of `sites` whose holder has come while the proxies are in place."""
+        if self._active:
+            self._replace(site, site.holder())
+
     def _enter(self, pin: bool) -> None:
         me = threading.get_ident()
         counted = mine = False
@@ -234,8 +240,12 @@ class Patcher:
             # First the owners, so that whoever imports from now on captures a proxy.
             for batch in plan.batches:
                 self._replace(batch, None)
-            for site in (*plan.singles, *self._sites):
+            for site in plan.singles:
                 self._replace(site, site.holder())
+            for site in self._sites:
+                holder = site.holder()
+                if holder is not None:
+                    self._replace(site, holder)
             if self._modules_changed():
                 self._search(plan)
             self._patch_captured()
@@ -268,7 +278,7 @@ class Patcher:
                 return
             self._replace(self._globals, namespaces)
         for site in self._others:
-            holder, old = site.holder(), site.old
+            holder, old = site.refer(), site.old
             if holder is None:
                 gone = True
             elif site.read(holder) is old:

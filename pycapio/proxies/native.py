@@ -114,7 +114,9 @@ def watch(spec: ModuleSpec, is_managed: _Test) -> ModuleSpec:
         if module.__name__ == "socket":
             sockets.install(module)
         elif module.__name__ == children.PROCESS_MODULE:
-            children.start_site.install()
+            from pycapio.proxies.table import patcher
+
+            patcher.replace_late(children.start_site)
         else:
             _wrap(module, is_managed)
 
