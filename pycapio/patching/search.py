@@ -110,6 +110,7 @@ class Search:
                 roots.extend(_parts(proxy.func))
         self._protected = dict(self._own)
         self._protected.update((id(part), part) for part in (undo, *undo))
+        self._protected.update((id(was), was) for _, _, was in undo if type(was) is list)
         for batch in batches:
             self._protected.update((id(part), part) for part in batch.kept)
         for part in self._belonging(roots, self._own, exclude):

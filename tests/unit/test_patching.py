@@ -621,6 +621,18 @@ def test_nothing_is_kept_alive(
     assert [reference() for reference in alive] == [None] * len(alive)
 
 
+def test_a_search_does_not_find_what_is_kept_to_be_given_back(
+    user: SimpleNamespace, patcher: Patcher
+) -> None:
+    patcher.acquire()
+    undo = list(patcher._undo)
+    found = [site.holder() for site in patcher._captured if type(site) is sites.ListSite]
+    patcher.release()
+    kept = {id(before) for _, _, before in undo}
+    assert any(part is user.captures.in_list for part in found)
+    assert not any(id(part) in kept for part in found)
+
+
 def test_frozen_objects_are_found() -> None:
     run(
         """
