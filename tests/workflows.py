@@ -26,8 +26,9 @@ import pytest
 
 # Generous: the machine may be slow; a test that hits it has failed.
 TIME_LIMIT = float(os.environ.get("CAPIO_TEST_TIME_LIMIT") or 60)
-# How long a server may wait for declared apps that do not come; seconds.
-LINGER = 5
+# How long a server may wait for declared apps that have yet to come: a test's next step does so in
+# time, however slow the machine is. Seconds.
+LINGER = 30
 
 _OURS = ("CAPIO_", "PYTHON", "PYTEST_", "COVERAGE", "SLURM_", "PMI_", "OMPI_", "PBS_", "LSB_")
 

@@ -176,6 +176,7 @@ def test_the_finder_is_there_only_inside(capio: Any, original_functions: None) -
 def test_tracebacks_never_wait(capio: Any) -> None:
     """Code that calls itself by the name of a file that a step has yet to produce."""
     capio.pair(["*"], committed="on_close")
+    capio.leaves_server = True
     step = capio.step(
         "consumer",
         """
@@ -205,6 +206,7 @@ def test_tracebacks_never_wait(capio: Any) -> None:
 def test_scripts_in_capio_dir_under_a_rule_for_everything(capio: Any) -> None:
     """A consumer's own script and its modules lie in CAPIO_DIR, declared as somebody's output."""
     capio.pair(["*"], committed="on_termination")
+    capio.leaves_server = True
     (capio.dir / "helper.py").write_text("value = 'helped'\n")
     script = capio.dir / "script.py"
     script.write_text("import helper\nprint(helper.value, flush=True)\nraise KeyError(__file__)\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workflows import LINGER, Step, Workflow, processes_naming, wait_for_end
+from workflows import Step, Workflow, processes_naming, wait_for_end
 
 SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
 
@@ -154,8 +154,16 @@ def test_server_without_config_ends_with_the_last_client(capio: Workflow) -> Non
 def test_idle_server_lingers_so_long(capio: Workflow) -> None:
     """The consumer never comes: after CAPIO_LINGER the server ends, and nothing unread is lost."""
     capio.pair(["f"], committed="on_close")
-    capio.run("producer", "open('f', 'w').write('nobody has read this')\n")
-    assert wait_for_end(capio.server(), limit=LINGER + 30)
+    capio.env["CAPIO_LINGER"] = "0.5"
+    producer = capio.step(
+        "producer",
+        "open('f', 'w').write('nobody has read this')\nprint('made', flush=True)\ninput()\n",
+    )
+    producer.expect("made")
+    server = capio.server()
+    producer.send()
+    producer.finish()
+    assert wait_for_end(server)
     assert (capio.dir / "f").read_text() == "nobody has read this"
 
 

@@ -138,6 +138,7 @@ def test_permanent_fs_files_are_published_by_rename(capio: Workflow) -> None:
 def test_names_in_three_layers(capio: Workflow) -> None:
     """What os and shutil do to a tree whose files lie in memory, on disk and in CAPIO_DIR."""
     declare(capio, "*.disk", outputs=["result"])
+    capio.env["CAPIO_LINGER"] = "0.5"  # of the consumer, which never comes
     (capio.dir / "real").mkdir()
     (capio.dir / "real" / "r.txt").write_text("real")
     (capio.dir / "old.disk").write_text("old")
