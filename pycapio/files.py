@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _open = io.open
 _os_close = os.close
+_FileIO = io.FileIO
 # The exception that is being handled.
 if sys.version_info >= (3, 11):
     _handled = sys.exception
@@ -329,7 +330,7 @@ class CapioRaw(io.FileIO):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Python's own says that files cannot be pickled, and names their class.
-        with io.FileIO(os.devnull) as like:
+        with _FileIO(os.devnull) as like:
             return like.__reduce_ex__(protocol)
 
 

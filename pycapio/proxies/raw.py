@@ -38,8 +38,19 @@ class _FileIOKind(ABCMeta):
         return super().__call__(*args, **kwargs)
 
 
-def _may_be_watched(file: Any = None, *args: Any, **kwargs: Any) -> bool:
-    return managed(file) is not None or bool(descriptors.table)
+def _may_be_watched(
+    file: Any = None,
+    mode: Any = "r",
+    closefd: Any = True,
+    opener: Any = None,
+    *rest: Any,
+    **unknown: Any,
+) -> bool:
+    if rest or unknown:  # the original says what is wrong with that
+        return False
+    if descriptors.table and (opener is not None or isinstance(file, int)):
+        return True
+    return managed(file) is not None
 
 
 class FileIO(ExposableRaw, metaclass=_FileIOKind):

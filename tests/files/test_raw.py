@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,21 @@ def bad_arguments(root: str) -> Any:
     return said
 
 
+def beside_a_descriptor(root: str) -> Any:
+    """Whatever else is open, files that have nothing to do with it are what they always are."""
+    fd = os.open(root + "/open", os.O_CREAT | os.O_WRONLY)
+    try:
+        said = bad_arguments(root)
+        with io.FileIO(os.devnull) as null, open(root + "/f", "wb") as file:
+            said += [type(null), null.name]
+            for raw in (null, file.raw):
+                with pytest.raises(TypeError, match="cannot pickle '.*' object"):
+                    pickle.dumps(raw)
+    finally:
+        os.close(fd)
+    return said
+
+
 def around_descriptors(root: str) -> Any:
     path = root + "/f"
     with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY), "w") as text:
@@ -99,7 +115,7 @@ def temporary_files(root: str) -> Any:
 @pytest.mark.parametrize(
     "operation",
     [
-        raw_file, derived_inside, bad_arguments, around_descriptors, temporary_files,
+        raw_file, derived_inside, bad_arguments, beside_a_descriptor, around_descriptors, temporary_files,
     ],
     ids=lambda operation: operation.__name__,
 )  # fmt: skip
