@@ -194,7 +194,7 @@ class WorkflowTest : public ::testing::Test {
       ::unsetenv(name);
     }
     // Apps of the CAPIO-CL file that a test does not start are not waited for.
-    ::setenv("CAPIO_LINGER", "0.2", 1);
+    ::setenv("CAPIO_LINGER", "3", 1);
 #if defined(__SANITIZE_THREAD__)
     ::setenv("TSAN_OPTIONS", "atexit_sleep_ms=0", 0);
 #endif
