@@ -73,6 +73,7 @@ class LifetimeTest : public WorkflowTest {
       parent.Say("made");
       (*session)->Finish();
       parent.Say(std::to_string((*session)->AwaitSafe(wait_ms).code()));
+      parent.Say(std::filesystem::exists(StoreBase() + "/wf") ? "there" : "gone");
       return 0;
     };
   }
@@ -93,6 +94,46 @@ TEST_F(LifetimeTest, ACloseDoesNotWaitForAServerThatFellSilent) {
   while (server->Step(1000)) {
   }
   EXPECT_EQ(Slurp(dir + "/f"), "kept");
+}
+
+// A client that cannot reach the server: as if it had been killed just before it did.
+class NoConnection : public Os {
+ public:
+  int Connect(int /*fd*/, const struct sockaddr_un& /*address*/, socklen_t /*size*/) override {
+    return -ECONNREFUSED;
+  }
+};
+
+TEST_F(LifetimeTest, TheEndOfTheLastOneIsWaitedForWhoeverWasKilledUnseen) {
+  Child unseen([this](Channel& parent) {
+    (void)parent.Hear();
+    NoConnection os;
+    (void)SetOs(&os);
+    SessionConfig config;
+    config.capio_dir = dir;
+    config.workflow = "wf";
+    config.server_path = CAPIO_TEST_SERVER;
+    auto session = Session::Open(config);
+    if (!session.ok()) return 1;
+    parent.Say("attached");
+    (void)parent.Hear();
+    return 0;
+  });
+  Child last(Maker(30'000), Child::kAtOnce);
+  auto server = Serve();
+  ASSERT_NE(server, nullptr);
+  ASSERT_TRUE(server->Step(0));  // it has just looked at everybody, and does so once a second
+  unseen.Say("go");
+  EXPECT_EQ(unseen.Hear(), "attached");
+  unseen.Kill(SIGKILL);
+  EXPECT_EQ(unseen.Wait(), 128 + SIGKILL);
+  last.Say("go");
+  EXPECT_EQ(last.Hear(), "made");
+  while (server->Step(-1)) {
+  }
+  EXPECT_EQ(last.Hear(), "0");
+  EXPECT_EQ(last.Hear(), "gone");
+  EXPECT_EQ(last.Wait(), 0);
 }
 
 TEST_F(LifetimeTest, ACloseWaitsAsLongAsTheDiskNeeds) {

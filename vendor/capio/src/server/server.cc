@@ -370,6 +370,8 @@ void Server::Handle(uint64_t id, const Message& message) {
       connection.wants_done = (message.argument & kTellWhenSafe) != 0;
       connection.wants_summary = (message.argument & kTellSummary) != 0;
       CheckSlot(connection.slot);
+      // The answer says whether it was the last one.
+      CheckUnwatchedSlots();
       if (connection.wants_done) Send(&connection, MessageType::kWorking, pool_->pending(), "");
       break;
     case MessageType::kStop:
@@ -451,6 +453,14 @@ void Server::CheckSlot(uint32_t slot) {
   if (client.state.load(std::memory_order_acquire) != kSlotAttached) return;
   if (store_->locks->Held(slot)) return Watch(slot);
   Settle(slot);
+}
+
+// A client that was killed before it had told us of itself is nobody's pidfd.
+void Server::CheckUnwatchedSlots() {
+  uint32_t used = store_->segment->header().slots_used.load(std::memory_order_acquire);
+  for (uint32_t slot = 1; slot < used; ++slot) {
+    if (pidfds_.count(slot) == 0) CheckSlot(slot);
+  }
 }
 
 void Server::CheckAllSlots() {

@@ -74,6 +74,7 @@ class Server {
   void Watch(uint32_t slot);
   void CheckSlot(uint32_t slot);
   void CheckAllSlots();
+  void CheckUnwatchedSlots();
   void Settle(uint32_t slot);
   void SettleIntents(const Client& client, uint32_t slot, bool died);
   void Look(FileRecord* record);
