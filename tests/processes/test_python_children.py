@@ -402,6 +402,26 @@ def test_no_children(capio: Workflow) -> None:
     ).expect("False False")
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_no_children_of_multiprocessing(capio: Workflow, method: str) -> None:
+    capio.run(
+        "step",
+        f"""
+        import multiprocessing, sys
+
+        def work():
+            print("_pycapio_gates" in sys.modules, "pycapio" in sys.modules, flush=True)
+
+        if __name__ == "__main__":
+            worker = multiprocessing.get_context({method!r}).Process(target=work)
+            worker.start()
+            worker.join()
+            print(worker.exitcode)
+        """,
+        options=["--no-children"],
+    ).expect("False False", "0")
+
+
 def test_gates_stay_shut_outside(capio: Workflow) -> None:
     """A child that never touches CAPIO_DIR does not load the library, nor become a client."""
     capio.run(
