@@ -77,16 +77,6 @@ class FILE_MODES:
     O_APPEND: Final = os.O_APPEND
 
 
-def _blank(cls: type) -> Any:
-    """CapioRaw.__new__, without what that takes for arguments it does not look at."""
-    self = _new(cls)
-    self._handle = self._session = self._twin = self._entry = self._lost = self._path = None
-    self._handled_at_open = None
-    self._full = self._exposed = self._write_failed = self._closing = False
-    self._fd_fate = FD_CLOSED
-    return self
-
-
 class CapioRaw(io.FileIO):
     """The raw object of a CAPIO file: every byte goes through one call of libcapio.
 
@@ -113,7 +103,11 @@ class CapioRaw(io.FileIO):
     )
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
-        self: Self = _blank(cls)
+        self: Self = _new(cls)
+        self._handle = self._session = self._twin = self._entry = self._lost = self._path = None
+        self._handled_at_open = None
+        self._full = self._exposed = self._write_failed = self._closing = False
+        self._fd_fate = FD_CLOSED
         return self
 
     if TYPE_CHECKING:
@@ -334,6 +328,21 @@ class CapioRaw(io.FileIO):
             return like.__reduce_ex__(protocol)
 
 
+def _opened(fd: int, raw_mode: str, name: str | bytes, session: Session) -> CapioRaw:
+    """The raw object of a descriptor that is libcapio's; it wants a handle yet. What CapioRaw() and
+    _watch() do, in one function, as it is what opening a file takes."""
+    raw: CapioRaw = _new(CapioRaw)
+    raw._handle = raw._twin = raw._entry = raw._lost = None
+    raw._full = raw._exposed = raw._write_failed = raw._closing = False
+    raw._fd_fate = FD_CLOSE
+    raw._handled_at_open = _handled()
+    raw._session = session
+    raw._path = name
+    _init(raw, fd, raw_mode, False)
+    raw.name = name
+    return raw
+
+
 class ExposableRaw(CapioRaw):
     """A raw object whose descriptor others may have: what they have written counts from the next
     call on. Not what every file is from the start, as buffers ask it for these often."""
@@ -463,25 +472,24 @@ def open_in_session(
         return top
     try:
         # The first to be made is the first to be finalized where they are garbage in a cycle.
-        raw = _blank(CapioRaw)
-        _init(raw, fd, raw_mode, False)
-        raw.name = file
-        raw._fd_fate = FD_CLOSE
+        raw = _opened(fd, raw_mode, file, session)
         if buffered is None or buffering < -1:
             top = _open(fd, mode, buffering, encoding, errors, newline, False)
             if buffering == -1 and flags & os.O_WRONLY and not _file_status(handle) & FILE_STREAMED:
                 buffering = _TEXT_BUFFER
             _put_below(raw, top, buffering)
         elif buffering == 0:
-            top = None
+            raw._full = True
+            top = raw
         else:
             if buffering == -1:
-                buffering = raw._blksize
+                buffering = raw._blksize  # type: ignore[attr-defined]
                 if buffering < least_buffer:
                     buffering = least_buffer
             top = buffered(raw, buffering)
-        raw._watch(handle, session, file, top)
-        return raw if top is None else top
+        session.files[id(raw)] = _ref(top)
+        raw._handle = handle
+        return top
     except BaseException:
         # Nothing was written.
         _file_close(handle, CLOSE_COUNT, FD_CLOSE)
