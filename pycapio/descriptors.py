@@ -6,6 +6,7 @@ given to other files: an entry counts only as long as the number still means the
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any, Final
@@ -109,7 +110,12 @@ class Descriptor:
             self._open.pop()
         except IndexError:  # another thread was faster
             return
-        _pycapio.file_close(self._handle, how, self._fate)
+        try:
+            _pycapio.file_close(self._handle, how, self._fate)
+        except OSError as error:
+            # Its file object may have ended the handle meanwhile, in another thread.
+            if error.errno != errno.EBADF or self._fate == _pycapio.FD_CLOSE:
+                raise
 
 
 def left_by(error: BaseException, handled_at_open: BaseException | None) -> bool:
@@ -131,11 +137,16 @@ table: Final[dict[int, Descriptor]] = {}
 def register(fd: int, session: Any, handle: Any, name: Any, writer: bool) -> Descriptor:
     """The handle watches the descriptor from now on, until that is closed."""
     entry = Descriptor(fd, session, handle, name, writer)
-    stale = table.get(fd)
-    table[fd] = entry
+    enter(entry)
+    return entry
+
+
+def enter(entry: Descriptor) -> None:
+    """Puts an entry in the table; whoever had its number before has been closed."""
+    stale = table.get(entry.fd)
+    table[entry.fd] = entry
     if stale is not None:
         stale.closed()
-    return entry
 
 
 def find(fd: Any) -> Descriptor | None:

@@ -161,7 +161,7 @@ class CapioRaw(io.FileIO):
     def lose_handle(self) -> None:
         """The descriptor has been closed by its number."""
         self._handle = self._entry = None
-        if self._fd_fate == FD_CLOSE:
+        if self._fd_fate == FD_CLOSE and not super().closed:
             self._lost = super().fileno()
         self._session.files.pop(id(self), None)
 
@@ -210,37 +210,47 @@ class CapioRaw(io.FileIO):
         return n
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        if self._handle is None:
+        handle = self._handle  # once: another thread may close the file
+        if handle is None:
             return super().seek(offset, whence)
         if self._exposed:
-            _pycapio.file_publish(self._handle)
+            _pycapio.file_publish(handle)
         try:
-            return _pycapio.file_seek(self._handle, offset, whence, self._path)
+            return _pycapio.file_seek(handle, offset, whence, self._path)
         except (TypeError, OverflowError):  # not an offset: Python's own words for it
             return super().seek(offset, whence)
 
     def truncate(self, size: int | None = None, /) -> int:
-        if self._handle is None or not self.writable():
+        handle = self._handle
+        if handle is None or not self.writable():
             return super().truncate(size)
         if size is None:
             size = self.tell()
         try:
-            _pycapio.file_truncate(self._handle, size)
+            _pycapio.file_truncate(handle, size)
         except (TypeError, OverflowError):
             return super().truncate(size)
         return size
 
     def fileno(self) -> int:
         """The descriptor. A reader's waits for commit, since the descriptor knows no waiting."""
-        if self._handle is None:
+        handle = self._handle
+        if handle is None:
             return super().fileno()
         self._exposed = True
         if type(self) is CapioRaw:
             self.__class__ = ExposableRaw
         name = self._path
-        fd = _pycapio.file_expose(self._handle, name)
+        fd = _pycapio.file_expose(handle, name)
         if self._entry is None and self.writable():
-            self._own(descriptors.register(fd, self._session, self._handle, name, True))
+            entry = Descriptor(fd, self._session, handle, name, True)
+            if not self._closing:
+                descriptors.enter(entry)
+                self._own(entry)
+            if self._closing:  # by another thread, which may not have seen the entry
+                self._entry = None
+                descriptors.forget(entry)
+                raise ValueError("I/O operation on closed file")
         return fd
 
     def isatty(self) -> bool:
@@ -350,14 +360,16 @@ class ExposableRaw(CapioRaw):
     __slots__ = ()
 
     def tell(self) -> int:
-        if self._exposed and self._handle is not None:
-            _pycapio.file_publish(self._handle)
+        handle = self._handle
+        if self._exposed and handle is not None:
+            _pycapio.file_publish(handle)
         return super().tell()
 
     def flush(self) -> None:
         super().flush()
-        if self._exposed and self._handle is not None and not self._closing:
-            _pycapio.file_publish(self._handle)
+        handle = self._handle
+        if self._exposed and handle is not None and not self._closing:
+            _pycapio.file_publish(handle)
 
 
 # What a file object that open() makes is made of: the raw object's mode and flags; of a binary
