@@ -115,6 +115,38 @@ TEST_F(HandlesTest, AWaitEndsWhenItsHandleIsToBeQuiet) {
   EXPECT_EQ(maker.End(), 0);
 }
 
+TEST_F(HandlesTest, SeveralMayWantItQuietAtOnce) {
+  Client maker = Maker();
+  for (int round = 0; round < 300; ++round) {
+    Opened file = maker.Open("one", O_RDWR | O_CREAT);
+    std::atomic<int> started{0};
+    std::atomic<int> ends{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&, i] {
+        char bytes[16] = {};
+        started.fetch_add(1);
+        started.notify_all();
+        for (int n; (n = started.load()) < 4;) started.wait(n);
+        if (i == 0) {
+          while (capio_write(file.file, bytes, sizeof bytes, 0) >= 0) {
+          }
+          return;
+        }
+        int rc = capio_quiesce(file.file);
+        EXPECT_TRUE(rc == 0 || rc == -EBADF) << rc;
+        EXPECT_EQ(capio_write(file.file, bytes, sizeof bytes, 0), -EBADF);
+        rc = capio_close(file.file, CAPIO_CLOSE_COUNT, CAPIO_FD_KEEP);
+        if (rc == 0) ends.fetch_add(1);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(ends.load(), 1);
+    ::close(file.fd);
+  }
+  EXPECT_EQ(maker.End(), 0);
+}
+
 // Whether the number is the caller's to close or the library's, whoever gets it next has it alone.
 TEST_F(HandlesTest, NoCallComesToTheDescriptorOfTheNextFile) {
   Client maker = Maker();

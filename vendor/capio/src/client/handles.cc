@@ -169,14 +169,19 @@ File& FileUse::operator*() const { return *place_->file; }
 Status QuiesceHandle(capio_file* handle) {
   HandlePlace* place = Enter(handle, kFileClosing);
   if (place == nullptr) return Status::Error(EBADF);
-  uint64_t word = place->word.fetch_or(kFileQuiet, std::memory_order_acq_rel);
-  if ((word & kUseMask) > kOneUse) (*place->file).Closing();
+  place->word.fetch_or(kFileQuiet, std::memory_order_acq_rel);
+  (*place->file).Closing();
+  Status status = Leave(place);
+  // Without a use of its own: whoever else wants it quiet waits here, too. Once it is of another
+  // life, or not quiet, somebody has ended it.
+  const uint64_t life = reinterpret_cast<uint64_t>(handle) & ~kIndexMask;
   for (;;) {
     uint32_t left = place->left.load();
-    if ((place->word.load(std::memory_order_acquire) & kUseMask) == kOneUse) break;
+    uint64_t word = place->word.load(std::memory_order_acquire);
+    if ((word & kUseMask) == 0 || (word & kFileQuiet) == 0 || (word & ~kIndexMask) != life) break;
     (void)os().FutexWait(&place->left, left, kLookAgainNs);
   }
-  return Leave(place);
+  return status;
 }
 
 Status CloseHandle(capio_file* handle, CloseKind kind, FdFate fate) {
