@@ -6,9 +6,9 @@ given to other files: an entry counts only as long as the number still means the
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
+import threading
 from typing import Any, Final
 
 from pycapio import _pycapio
@@ -20,8 +20,8 @@ _get_inheritable = os.get_inheritable
 class Descriptor:
     """One descriptor that CAPIO watches.
 
-    ``with descriptor as handle`` keeps the handle from being freed by another thread that closes
-    the descriptor meanwhile; it is None if one has done so already.
+    ``with descriptor as handle`` keeps the close of another thread from counting before the call is
+    done, which may write by other means than the handle; it is None if one has closed already.
     """
 
     __slots__ = (
@@ -110,12 +110,7 @@ class Descriptor:
             self._open.pop()
         except IndexError:  # another thread was faster
             return
-        try:
-            _pycapio.file_close(self._handle, how, self._fate)
-        except OSError as error:
-            # Its file object may have ended the handle meanwhile, in another thread.
-            if error.errno != errno.EBADF or self._fate == _pycapio.FD_CLOSE:
-                raise
+        _pycapio.file_close(self._handle, how, self._fate)
 
 
 def left_by(error: BaseException, handled_at_open: BaseException | None) -> bool:
@@ -133,20 +128,26 @@ def left_by(error: BaseException, handled_at_open: BaseException | None) -> bool
 # By number. While it is empty a patched call goes straight to the original.
 table: Final[dict[int, Descriptor]] = {}
 
+# Held while a file object enters the table, which is about to be closed in another thread, perhaps.
+# Reentrant, since a finalizer may close one in between.
+entering = threading.RLock()
+
 
 def register(fd: int, session: Any, handle: Any, name: Any, writer: bool) -> Descriptor:
     """The handle watches the descriptor from now on, until that is closed."""
     entry = Descriptor(fd, session, handle, name, writer)
-    enter(entry)
+    stale = enter(entry)
+    if stale is not None:
+        stale.closed()
     return entry
 
 
-def enter(entry: Descriptor) -> None:
-    """Puts an entry in the table; whoever had its number before has been closed."""
+def enter(entry: Descriptor) -> Descriptor | None:
+    """Puts an entry in the table. Returns the one that had its number before, and has been
+    closed."""
     stale = table.get(entry.fd)
     table[entry.fd] = entry
-    if stale is not None:
-        stale.closed()
+    return stale
 
 
 def find(fd: Any) -> Descriptor | None:
@@ -209,3 +210,11 @@ def any_of(session: Any) -> bool:
     return any(
         entry.session is session and find(fd) is not None for fd, entry in list(table.items())
     )
+
+
+def _after_fork_in_child() -> None:
+    global entering
+    entering = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

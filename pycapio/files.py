@@ -244,13 +244,15 @@ class CapioRaw(io.FileIO):
         fd = _pycapio.file_expose(handle, name)
         if self._entry is None and self.writable():
             entry = Descriptor(fd, self._session, handle, name, True)
-            if not self._closing:
-                descriptors.enter(entry)
-                self._own(entry)
-            if self._closing:  # by another thread, which may not have seen the entry
-                self._entry = None
-                descriptors.forget(entry)
-                raise ValueError("I/O operation on closed file")
+            stale = None
+            with descriptors.entering:
+                if self._closing:  # by another thread: the number may be another file's
+                    raise ValueError("I/O operation on closed file")
+                if self._entry is None:
+                    stale = descriptors.enter(entry)
+                    self._own(entry)
+            if stale is not None:
+                stale.closed()
         return fd
 
     def isatty(self) -> bool:
@@ -269,6 +271,9 @@ class CapioRaw(io.FileIO):
         if self._closing:  # by another thread
             return
         self._closing = True
+        if self._exposed:
+            with descriptors.entering:
+                pass  # fileno() of another thread has left its entry, or will not
         # Set by FileIO when the garbage collector calls.
         if self._finalizing:  # type: ignore[attr-defined]
             self._dealloc_warn(self, 3)
@@ -466,6 +471,7 @@ def open_in_session(
         return _open(file, mode, buffering, encoding, errors, newline, closefd)
     raw_mode, flags, buffered, least_buffer = layers
     _audit("open", file, raw_mode, flags)
+    # encoded(), without the call.
     name = file if isinstance(file, bytes) else file.encode(ENCODING, ENCODING_ERRORS)
     opened = _open_file(session.handle, name, flags, 0o666, file, exempt)
     if opened is None:
@@ -485,20 +491,19 @@ def open_in_session(
     try:
         # The first to be made is the first to be finalized where they are garbage in a cycle.
         raw = _opened(fd, raw_mode, file, session)
-        if buffered is None or buffering < -1:
-            top = _open(fd, mode, buffering, encoding, errors, newline, False)
-            if buffering == -1 and flags & os.O_WRONLY and not _file_status(handle) & FILE_STREAMED:
-                buffering = _TEXT_BUFFER
-            _put_below(raw, top, buffering)
-        elif buffering == 0:
+        if buffering == 0 and buffered is not None:
             raw._full = True
             top = raw
         else:
-            if buffering == -1:
-                buffering = raw._blksize  # type: ignore[attr-defined]
-                if buffering < least_buffer:
-                    buffering = least_buffer
-            top = buffered(raw, buffering)
+            size = _size_of_buffer(raw, buffering, least_buffer)
+            if buffered is not None and buffering > -2:
+                top = buffered(raw, size)
+            else:
+                top = _open(fd, mode, buffering, encoding, errors, newline, False)
+                if buffering == -1 and flags & os.O_WRONLY:
+                    streamed = _file_status(handle) & FILE_STREAMED
+                    size = size if streamed else _TEXT_BUFFER
+                _put_below(raw, top, size)
         session.files[id(raw)] = _ref(top)
         raw._handle = handle
         return top
@@ -508,11 +513,10 @@ def open_in_session(
         raise
 
 
-def _size_of_buffer(raw: io.FileIO, buffering: int, buffered: type) -> int:
+def _size_of_buffer(raw: io.FileIO, buffering: int, least: int) -> int:
     if buffering > 1:
         return buffering
     size: int = raw._blksize  # type: ignore[attr-defined]
-    least = _READ_BUFFER if buffering < 0 and buffered is io.BufferedReader else _LEAST_BUFFER
     return size if size > least else least
 
 
@@ -526,25 +530,22 @@ def adopt(file: Any, mode: str, buffering: int) -> Any:
     entry = descriptors.find(raw.fileno())
     if entry is None:
         return file
-    over = _over(raw, _raw_mode(mode), raw.name)
+    raw_mode, _, _, least_buffer = _layers(mode)
+    over = _over(raw, raw_mode, raw.name)
     if raw is file:
         over._watch_descriptor(entry)
         return over
-    _put_below(over, file, buffering)
+    _put_below(over, file, _size_of_buffer(over, buffering, least_buffer))
     over._watch_descriptor(entry, file)
     return file
 
 
-def _put_below(raw: CapioRaw, file: Any, buffering: int) -> None:
-    """Puts it in the place of the raw object of a file that has a buffer."""
+def _put_below(raw: CapioRaw, file: Any, size: int) -> None:
+    """Puts it in the place of the raw object of a file that has a buffer; that has size bytes
+    then."""
     buffer = file.buffer if isinstance(file, io.TextIOWrapper) else file
     raw._twin = buffer.raw
-    buffer.__init__(raw, _size_of_buffer(raw, buffering, type(buffer)))
-
-
-@lru_cache
-def _raw_mode(mode: str) -> str:
-    return mode.replace("t", "").replace("b", "").replace("U", "")
+    buffer.__init__(raw, size)
 
 
 def _over(twin: io.FileIO, mode: str, name: Any) -> CapioRaw:

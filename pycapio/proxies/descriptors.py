@@ -307,7 +307,11 @@ def _writing(fd: Any, offset: int | None, call: Callable[..., int], *args: Any) 
             if error.errno == errno.ENOSPC:
                 _pycapio.file_wrote(handle, at, -errno.ENOSPC)
             raise
-        _pycapio.file_wrote(handle, at, size)
+        try:
+            _pycapio.file_wrote(handle, at, size)
+        except OSError as error:
+            if error.errno != errno.EBADF:  # closed by another thread meanwhile; it is written
+                raise
         entry.write_failed = False
         return size
 

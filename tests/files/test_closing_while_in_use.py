@@ -12,6 +12,8 @@ import errno, os, random, sys, threading
 
 buffering = int(sys.argv[1])
 end = threading.Event()
+# They take turns more often, and in more ways.
+sys.setswitchinterval(1e-4)
 slot = [open("file", "w+b", buffering)]
 unexpected = []
 
@@ -68,6 +70,8 @@ import os, sys, tempfile, threading
 
 way = sys.argv[1]
 end = threading.Event()
+# They take turns more often, and in more ways.
+sys.setswitchinterval(1e-4)
 
 def new():
     file = open("file", "w+b", 0)
@@ -117,6 +121,45 @@ slot[0].close()
 print("done")
 """
 
+FIRST_FILENO = """
+import os, threading
+from pycapio import descriptors
+
+for n in range(200):
+    file = open("file", "w+b", 0)
+    barrier = threading.Barrier(4)
+    numbers = []
+    def ask():
+        barrier.wait()
+        numbers.append(file.fileno())
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    entry = descriptors.find(numbers[0])
+    if len(set(numbers)) != 1 or entry is None or entry.owner() is not file:
+        print("lost", numbers, entry, flush=True)
+    os.write(numbers[0], b"x")
+    file.close()
+    if descriptors.table:
+        print("left", descriptors.table, flush=True)
+print("done")
+"""
+
+WRITTEN_MEANWHILE = """
+import os
+from pycapio.proxies.descriptors import _os_write, _writing
+
+def write_and_close():
+    size = _os_write(fd, b"written")
+    os.close(fd)  # as another thread would
+    return size
+
+fd = os.open("file", os.O_WRONLY | os.O_CREAT)
+print(_writing(fd, None, write_and_close), open("file").read())
+"""
+
 WAITING = """
 import errno, sys, threading
 
@@ -152,6 +195,15 @@ def test_no_thread_comes_to_the_descriptor_of_the_next_file(
     """While the number of a file that is closed is given to another one, outside CAPIO_DIR."""
     step = capio.run("producer", NEXT, way, str(tmp_path))
     step.expect("done")
+
+
+def test_threads_that_ask_for_the_descriptor_first(capio: Any) -> None:
+    capio.run("producer", FIRST_FILENO).expect("done")
+
+
+def test_what_was_written_while_another_thread_closed(capio: Any) -> None:
+    """By a call that takes the descriptor's number: it has succeeded."""
+    capio.run("producer", WRITTEN_MEANWHILE).expect("7 written")
 
 
 def test_a_close_ends_the_wait_of_another_thread(capio: Any) -> None:
