@@ -17,6 +17,7 @@ import marshal
 import os
 import sys
 import zipimport
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from types import CodeType, ModuleType, TracebackType
 from typing import Final
@@ -29,7 +30,7 @@ class TargetError(Exception):
     """There is nothing to run under the given name; the text is a sentence for the user."""
 
 
-class Target:
+class Target(ABC):
     """Something to run; subclasses say what ``sys.argv[0]`` and ``sys.path[0]`` it is used to."""
 
     argv0: str
@@ -37,9 +38,9 @@ class Target:
     # A directory or zip file is always first on sys.path, a script's directory not under -P and -I.
     path0_is_target = False
 
+    @abstractmethod
     def execute(self, main: ModuleType) -> None:
         """Runs the target in ``main``, which is ``sys.modules["__main__"]`` by now."""
-        raise NotImplementedError
 
 
 class ScriptTarget(Target):

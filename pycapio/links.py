@@ -66,6 +66,7 @@ class Plan:
         self.shown: list[_Shown] = []
         self.places: set[bytes] = set()  # the directories that the program was told of
         self.intercepted = False  # it is a Python that becomes a client itself
+        self._kept = False
 
     def drop(self) -> None:
         """The program has ended, or was not started."""
@@ -76,6 +77,8 @@ class Plan:
                 entry.directory.settle(entry, moved.get(entry.backing))
         directories, self.directories = self.directories, {}
         for directory in directories.values():
+            if self._kept:
+                directory.keep(False)
             directory.leave()
 
     def belongs_to(self, pid: int) -> None:
@@ -86,8 +89,9 @@ class Plan:
 
     def keep(self) -> None:
         """This very process becomes the program: its lock stays until that ends."""
+        self._kept = True
         for directory in self.directories.values():
-            directory.keep()
+            directory.keep(True)
 
 
 _plans: dict[int, Plan] = {}
@@ -588,15 +592,14 @@ class _Directory:
             _write(self._fd, entry + b"\0")
             self._noted.add(entry)
 
-    def keep(self) -> None:
-        os.set_inheritable(self._fd, True)
+    def keep(self, through_exec: bool) -> None:
+        if self._fd >= 0:  # a child by fork has none
+            os.set_inheritable(self._fd, through_exec)
 
     def leave(self) -> None:
         """One child less. After the last one, of whichever process, the links go."""
         with _lock:
             self._users -= 1
-            if self._fd >= 0:
-                os.set_inheritable(self._fd, False)
             if self._users > 0 or self._fd < 0:
                 return
             fd, self._fd = self._fd, -1

@@ -78,6 +78,7 @@ class InProcess:
         """Nothing by default."""
 
     def sample(self, directory: str) -> float:
+        # Not abstract: those that take sample_on over have none.
         raise NotImplementedError
 
     def verify(self, directory: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from harness.targets import Target
 STEPS_DIR = Path(__file__).resolve().parent.parent / "steps"
 
 
-class Together:
+class Together(ABC):
     """One row of the report.
 
     sample_on: seconds on one side, in a site whose workflow is new. check: the run is not for its
@@ -39,12 +40,13 @@ class Together:
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
 
+    @abstractmethod
     def config(self) -> list[dict[str, Any]]:
         """IO_Graph of the workflow."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample_on(self, side: str, place: Place, *, check: bool) -> float:
-        raise NotImplementedError
+        """Seconds."""
 
 
 class Place:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from abc import ABC, abstractmethod
 from types import ModuleType
 
 from pycapio.patching.objects import (
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Site:
+class Site(ABC):
     """A place that holds an original.
 
     Between activations nothing is kept alive for it, so far as weak references allow.
@@ -42,11 +43,13 @@ class Site:
         """The object to read and write, or None if it is gone."""
         return self.refer()
 
+    @abstractmethod
     def read(self, holder: Any) -> Any:
-        raise NotImplementedError
+        """What it holds."""
 
+    @abstractmethod
     def write(self, holder: Any, value: Any) -> None:
-        raise NotImplementedError
+        """Makes it hold that."""
 
     def fits(self, before: Any) -> bool:
         """Whether it is to be replaced, now that it holds `before`."""
