@@ -30,6 +30,19 @@ TIME_LIMIT = float(os.environ.get("CAPIO_TEST_TIME_LIMIT") or 60)
 # time, however slow the machine is. Seconds.
 LINGER = 30
 
+# For a step that is to tell at once that it waits.
+SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
+
+# Prints the content of each file named, or why there is none.
+READ_ALL = """
+    import sys
+    for name in sys.argv[1:]:
+        try:
+            print(open(name).read(), flush=True)
+        except OSError as error:
+            print(name, error.errno, error.strerror, flush=True)
+"""
+
 _OURS = ("CAPIO_", "PYTHON", "PYTEST_", "COVERAGE", "SLURM_", "PMI_", "OMPI_", "PBS_", "LSB_")
 
 
@@ -334,6 +347,18 @@ class Workflow:
     def run(self, app: str, text: str, *args: str, status: int | None = 0, **rest: Any) -> Step:
         """Runs a script under the launcher to its end."""
         return self.step(app, text, *args, **rest).finish(status)
+
+    def completes_on_send(
+        self, producer: Step, contents: Mapping[str, str], said: str = ""
+    ) -> None:
+        """A consumer waits for the first of these files until the producer gets a line, and then
+        reads them all. said: what it says more of its wait, a pattern."""
+        names = list(contents)
+        consumer = self.step("consumer", READ_ALL, *names, env=SAYS_SO)
+        consumer.expect_error(f"waiting .*/{names[0]} to be complete{said}")
+        producer.send()
+        consumer.expect(*contents.values())
+        consumer.finish()
 
     def hold(self) -> None:
         """Keeps the workflow alive to the end of the test, by a step that has nothing to do with

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from workflows import Step, Workflow
+from workflows import SAYS_SO, Step, Workflow
 
-SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
 READS = "print(open('f').read(), flush=True)\n"
 LISTS = "import os\nprint(sorted(os.listdir('d')), flush=True)\n"
 

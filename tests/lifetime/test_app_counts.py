@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workflows import Workflow, wait_for_end
+from workflows import SAYS_SO, Workflow, wait_for_end
 
 APPEND = """
     import sys
@@ -19,7 +19,6 @@ READ = """
     except OSError as error:
         print(type(error).__name__, error, flush=True)
 """
-SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
 
 
 def ranks(variable: str, size: int) -> list[dict[str, str]]:

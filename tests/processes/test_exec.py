@@ -8,18 +8,7 @@ import sys
 
 import pytest
 
-from workflows import Workflow
-
-SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
-
-READ_ALL = """
-    import sys
-    for name in sys.argv[1:]:
-        try:
-            print(open(name).read(), flush=True)
-        except OSError as error:
-            print(name, error.errno, error.strerror, flush=True)
-"""
+from workflows import READ_ALL, SAYS_SO, Workflow
 
 # Waits for a line, then does what it was asked to.
 SECOND = """
@@ -59,11 +48,7 @@ def test_goes_on_until_the_program_ends(capio: Workflow, program: str) -> None:
     capio.pair(["f"], committed="on_termination")
     producer = capio.step("producer", becoming(program))
     producer.expect("second")
-    consumer = capio.step("consumer", READ_ALL, "f", env=SAYS_SO)
-    consumer.expect_error("waiting .*/f to be complete.*app 'producer' is running as pid")
-    producer.send()
-    consumer.expect("by the first")
-    consumer.finish()
+    capio.completes_on_send(producer, {"f": "by the first"}, ".*app 'producer' is running as pid")
     producer.finish()
 
 
@@ -301,11 +286,7 @@ def test_exec_that_fails(capio: Workflow, why: str) -> None:
         """,
     )
     producer.expect(why.split()[0])
-    consumer = capio.step("consumer", READ_ALL, "g", "f", env=SAYS_SO)
-    consumer.expect_error("waiting .*/g to be complete")
-    producer.send()
-    consumer.expect("before after", "on it goes")
-    consumer.finish()
+    capio.completes_on_send(producer, {"g": "before after", "f": "on it goes"})
     producer.send()
     producer.finish()
 
@@ -329,12 +310,9 @@ def test_fork_and_exec(capio: Workflow, program: str, touched: bool) -> None:
     )
     producer.expect("second")
     written = ["g"] if touched or program == "python" else []
-    consumer = capio.step("consumer", READ_ALL, "f", *written, env=SAYS_SO)
-    consumer.expect_error("waiting .*/f to be complete")
-    producer.send()
+    contents = {"f": "by the first", **dict.fromkeys(written, "by the child")}
+    capio.completes_on_send(producer, contents)
     producer.expect("0")
-    consumer.expect("by the first", *["by the child" for _ in written])
-    consumer.finish()
     producer.finish()
 
 
@@ -355,11 +333,7 @@ def test_child_that_outlives_the_step(capio: Workflow) -> None:
     )
     producer.expect("second")
     producer.process.wait(60)
-    consumer = capio.step("consumer", READ_ALL, "f", "g", env=SAYS_SO)
-    consumer.expect_error("waiting .*/f to be complete")
-    producer.send()
-    consumer.expect("by the step", "by the child")
-    consumer.finish()
+    capio.completes_on_send(producer, {"f": "by the step", "g": "by the child"})
     producer.finish()
 
 
@@ -417,11 +391,7 @@ def test_the_same_step(capio: Workflow) -> None:
         """,
     )
     producer.expect("second")
-    consumer = capio.step("consumer", READ_ALL, "f", env=SAYS_SO)
-    consumer.expect_error("waiting .*/f to be complete")
-    producer.send()
-    consumer.expect("by the first")
-    consumer.finish()
+    capio.completes_on_send(producer, {"f": "by the first"})
     producer.finish()
 
 
@@ -439,11 +409,7 @@ def test_without_interception_of_children(capio: Workflow) -> None:
         options=["--no-children"],
     )
     producer.expect("False")
-    consumer = capio.step("consumer", READ_ALL, "f", env=SAYS_SO)
-    consumer.expect_error("waiting .*/f to be complete")
-    producer.send()
-    consumer.expect("by the first")
-    consumer.finish()
+    capio.completes_on_send(producer, {"f": "by the first"})
     producer.finish()
 
 
@@ -465,11 +431,7 @@ def test_from_a_decorated_function(capio: Workflow) -> None:
         """
     )
     producer.expect("second")
-    consumer = capio.step("consumer", READ_ALL, "f", env=SAYS_SO)
-    consumer.expect_error("waiting .*/f to be complete")
-    producer.send()
-    consumer.expect("by the first")
-    consumer.finish()
+    capio.completes_on_send(producer, {"f": "by the first"})
     producer.finish()
 
 
@@ -496,9 +458,5 @@ def test_server_killed_meanwhile(capio: Workflow, program: str) -> None:
     producer = capio.step("producer", becoming(program))
     producer.expect("second")
     os.kill(capio.server(), signal.SIGKILL)
-    consumer = capio.step("consumer", READ_ALL, "f", env=SAYS_SO)
-    consumer.expect_error("waiting .*/f to be complete")
-    producer.send()
-    consumer.expect("by the first")
-    consumer.finish()
+    capio.completes_on_send(producer, {"f": "by the first"})
     producer.finish()

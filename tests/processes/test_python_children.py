@@ -14,19 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from workflows import Workflow
+from workflows import READ_ALL, SAYS_SO, Workflow
 
 METHODS = ["fork", "spawn", "forkserver"]
-SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
 
-READ_ALL = """
-    import sys
-    for name in sys.argv[1:]:
-        try:
-            print(open(name).read(), flush=True)
-        except OSError as error:
-            print(name, error.errno, error.strerror, flush=True)
-"""
 
 # What every worker does: read what is in the store only, say where its own file lies.
 WORK = """

@@ -9,9 +9,7 @@ import signal
 
 import pytest
 
-from workflows import Step, Workflow
-
-SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
+from workflows import SAYS_SO, Step, Workflow
 
 # Prints what a read gives: its length and digest, or the error.
 CONSUME = """

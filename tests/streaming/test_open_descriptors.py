@@ -10,9 +10,7 @@ import os
 
 import pytest
 
-from workflows import Step, Workflow
-
-SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
+from workflows import SAYS_SO, Step, Workflow
 
 # Writes "one", says so, and after a line "two"; then closes.
 TWO_PARTS = """

@@ -4,18 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workflows import Workflow
-
-SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
-
-READ_ALL = """
-    import sys
-    for name in sys.argv[1:]:
-        try:
-            print(open(name).read(), flush=True)
-        except OSError as error:
-            print(name, error.errno, error.strerror, flush=True)
-"""
+from workflows import READ_ALL, SAYS_SO, Workflow
 
 
 @pytest.mark.parametrize("committed", ["on_close", "on_termination"])
@@ -91,11 +80,7 @@ def test_file_inherited_by_fork(capio: Workflow) -> None:
         """,
     )
     producer.expect("closed")
-    consumer = capio.step("consumer", READ_ALL, "f", env=SAYS_SO)
-    consumer.expect_error("waiting .*/f to be complete")
-    producer.send()
-    consumer.expect("before parent child")
-    consumer.finish()
+    capio.completes_on_send(producer, {"f": "before parent child"})
     producer.finish()
 
 
@@ -122,11 +107,7 @@ def test_child_that_only_inherits_does_not_count(capio: Workflow) -> None:
         """,
     )
     producer.expect("once")
-    consumer = capio.step("consumer", READ_ALL, "f", env=SAYS_SO)
-    consumer.expect_error("waiting .*/f to be complete")
-    producer.send()
-    consumer.expect("first second")
-    consumer.finish()
+    capio.completes_on_send(producer, {"f": "first second"})
     producer.finish()
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workflows import Step, Workflow, processes_naming, wait_for_end
-
-SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
+from workflows import SAYS_SO, Step, Workflow, processes_naming, wait_for_end
 
 PRODUCER = """
     print("attached", flush=True)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from workflows import Step, Workflow
+from workflows import SAYS_SO, Step, Workflow
 
 # A step says at once that it waits.
-SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
 
 READ_ALL = """
     import sys

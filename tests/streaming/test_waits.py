@@ -8,9 +8,7 @@ import threading
 
 import pytest
 
-from workflows import Workflow
-
-SAYS_SO = {"CAPIO_WAIT_WARN": "0.05"}
+from workflows import SAYS_SO, Workflow
 
 
 def test_what_a_wait_says(capio: Workflow) -> None:
