@@ -13,6 +13,7 @@ import argparse
 import shlex
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from harness.machine import Others, describe
@@ -59,6 +60,10 @@ def main() -> int:
         return 0
     if not runner.rows:
         parser.error(f"no measure begins with {' or '.join(arguments.measures)}; see --list")
+    needed = (name for row in runner.rows.values() for name in getattr(row.measure, "imports", ()))
+    missing = sorted({name for name in needed if find_spec(name) is None})
+    if missing:
+        parser.error(f"{' and '.join(missing)} not found: make bench installs what is needed")
     runner.run(arguments.rounds or SIZES[sizes].rounds)
     about = {
         "command": shlex.join(["bench/run.py", *sys.argv[1:]]),
