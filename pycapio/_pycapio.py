@@ -183,6 +183,7 @@ _FUNCTIONS: Final = (
     "capio_close",
     "capio_closedir",
     "capio_duplicate",
+    "capio_expect_bytes",
     "capio_expose",
     "capio_file_status",
     "capio_is_input",
@@ -194,6 +195,7 @@ _FUNCTIONS: Final = (
     "capio_notice_change",
     "capio_open",
     "capio_opendir",
+    "capio_opened_init",
     "capio_publish",
     "capio_quiesce",
     "capio_read",
@@ -543,6 +545,12 @@ def _new_stat_buffer() -> tuple[Any, Any]:
     return buffer, ffi.buffer(buffer)
 
 
+def _new_opened() -> Any:
+    opened = _library.ffi.new("capio_opened_t *")
+    _library.capio_opened_init(opened)
+    return opened
+
+
 def _new_columns(entries: int = _MOST_ENTRIES) -> tuple[Any, Any, Any]:
     ffi = _library.ffi
     return (
@@ -555,8 +563,8 @@ def _new_columns(entries: int = _MOST_ENTRIES) -> tuple[Any, Any, Any]:
 _path_buffers: Final = _Buffers(lambda: _library.ffi.new("char[]", _PATH_BUFFER))
 _stat_buffers: Final = _Buffers(_new_stat_buffer)
 _columns: Final = _Buffers(_new_columns)
-_file_pointers: Final = _Buffers(lambda: _library.ffi.new("capio_file **"))
-_free_file_pointers: Final = _file_pointers.free
+_opened: Final = _Buffers(_new_opened)
+_free_opened: Final = _opened.free
 
 
 def user_path(session: Handle, path: bytes) -> bytes | None:
@@ -581,34 +589,33 @@ def open_file(
     mode: int,
     shown: Any,
     exempt: Exempt | None = None,
-) -> tuple[int, Handle | None] | None:
-    """A descriptor and, if it needs watching, its handle; None if the path is not CAPIO's.
+) -> tuple[int, Handle | None, int, int] | None:
+    """A descriptor; its handle, if it needs watching, and what file_status tells of that; the size
+    in bytes of a file that needs none, -1 if that is not known. None if the path is not CAPIO's.
 
     exempt, which concerns opens for reading: as with questions about a path.
     """
     call = _library.capio_open
     try:
-        out = _free_file_pointers.pop()  # take(), for what many files are
+        out = _free_opened.pop()  # take(), for what many files are
     except IndexError:
-        out = _file_pointers.make()
+        out = _opened.make()
     asked = flags if exempt is None or flags & _CHANGES else flags | _OPEN_NOWAIT
     rc = call(session, path, len(path), asked, mode, out)
-    if rc >= 0:
-        handle = out[0] or None
-        _free_file_pointers.append(out)
-        return rc, handle
     if rc == _EAGAIN and exempt is not None and asked != flags:
         if exempt(shown):
+            _opened.give_back(out)
             where = resolve(session, path, FOR_LOOKUP, shown)
-            return None if where is None else (_open_shown(where, flags, shown), None)
+            return None if where is None else (_open_shown(where, flags, shown), None, 0, -1)
         rc = call(session, path, len(path), flags, mode, out)
     if rc == _EINTR:
         rc = _again(call, (session, path, len(path), flags, mode, out), shown)
     if rc >= 0:
-        handle = out[0]
-        _file_pointers.give_back(out)
-        return rc, (handle or None)
-    _file_pointers.give_back(out)
+        handle = out.file
+        opened = (rc, handle, out.status, -1) if handle else (rc, None, 0, out.size)
+        _free_opened.append(out)
+        return opened
+    _free_opened.append(out)
     if rc == UNMANAGED:
         return None
     raise os_error(rc, shown)
@@ -769,6 +776,15 @@ def file_write(handle: Handle, data: Any, full: bool = False, offset: int = -1) 
             break  # the next call says why
         done += rc
     return done
+
+
+def to_be_filled(data: bytes) -> memoryview:
+    """A view through which to fill what was made for that, before anybody else has it. The kernel
+    is asked for large pages: reading into them takes less than half of the time."""
+    ffi = _library.ffi
+    memory = ffi.from_buffer(data)
+    _library.capio_expect_bytes(memory, len(data))
+    return memoryview(ffi.buffer(memory))
 
 
 def file_will_write(handle: Handle, offset: int) -> None:

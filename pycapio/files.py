@@ -14,10 +14,10 @@ import os
 import sys
 import warnings
 import weakref
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
-from pycapio import _pycapio, descriptors
+from pycapio import _pycapio, descriptors, whole
 from pycapio._pycapio import (
     CLOSE_ABANDONED,
     CLOSE_COUNT,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _open = io.open
 _os_close = os.close
+_os_fstat = os.fstat
 _FileIO = io.FileIO
 # The exception that is being handled.
 if sys.version_info >= (3, 11):
@@ -57,14 +58,17 @@ _open_file = _pycapio.open_file
 _file_read = _pycapio.file_read
 _file_write = _pycapio.file_write
 _file_close = _pycapio.file_close
-_file_status = _pycapio.file_status
 
-# Readers wait less often, and copy no more, with a larger buffer. So do writers of text, whose
-# layer hands out 8 KiB at a time, where nobody can read before the file is complete; others keep
-# Python's size, since theirs is the latency.
+# Readers wait less often, and copy no more, with a larger buffer. So do writers where nobody can
+# read before the file is complete; others keep Python's size, since theirs is the latency. Text
+# comes from its layer 8 KiB at a time; what programs write as bytes may come in larger pieces,
+# which a buffer of that size would have copied.
 _READ_BUFFER: Final = 64 * 1024
 _TEXT_BUFFER: Final = 64 * 1024
+_WRITE_BUFFER: Final = 32 * 1024
 _LEAST_BUFFER: Final = io.DEFAULT_BUFFER_SIZE
+
+_WHOLE: Final = whole.LEAST
 
 
 class FILE_MODES:
@@ -75,6 +79,19 @@ class FILE_MODES:
     O_RDWR: Final = os.O_RDWR
     O_CREAT: Final = os.O_CREAT
     O_APPEND: Final = os.O_APPEND
+
+
+def _read_full(handle: Any, name: Any, buffer: Any) -> int:
+    return _file_read(handle, buffer, True, name)
+
+
+def _read_on(handle: Any, name: Any) -> bytes:
+    """Up to the end, of which little is known."""
+    chunks = bytearray()
+    buffer = memoryview(bytearray(_READ_BUFFER))
+    while n := _file_read(handle, buffer, False, name):
+        chunks += buffer[:n]
+    return bytes(chunks)
 
 
 class CapioRaw(io.FileIO):
@@ -188,11 +205,14 @@ class CapioRaw(io.FileIO):
         handle = self._handle
         if handle is None or not self.readable():
             return super().readall()
-        chunks = bytearray()
-        buffer = memoryview(bytearray(1 << 20))
-        while n := _file_read(handle, buffer, False, self._path):
-            chunks += buffer[:n]
-        return bytes(chunks)
+        name = self._path
+        _pycapio.file_wait_commit(handle, name)  # until then there is no end
+        # Another file's, if another thread closes this one: it only is what is expected.
+        size = _os_fstat(super().fileno()).st_size
+        left = size - _pycapio.file_seek(handle, 0, os.SEEK_CUR, name)
+        if left < _READ_BUFFER:
+            return _read_on(handle, name)
+        return whole.read(left, partial(_read_full, handle, name), partial(_read_on, handle, name))
 
     def write(self, data: Any, /) -> int:
         handle = self._handle
@@ -378,8 +398,9 @@ class ExposableRaw(CapioRaw):
 
 
 # What a file object that open() makes is made of: the raw object's mode and flags; of a binary
-# file, which has no more layers, the class of its buffer, else None; the least size of that.
-_Layers = tuple[str, int, Any, int]
+# file, which has no more layers, the class of its buffer, else None; the least size of that, and
+# the one where nobody can read before the file is complete.
+_Layers = tuple[str, int, Any, int, int]
 
 _BUFFERED: Final = {"r": io.BufferedReader, **dict.fromkeys("wax", io.BufferedWriter)}
 _FLAGS: Final = {
@@ -399,8 +420,10 @@ def _layers(mode: str) -> _Layers:
     if "b" in mode:
         buffered = io.BufferedRandom if updating else _BUFFERED[kind]
     raw_mode = kind + "+" if updating else kind
-    least = _READ_BUFFER if access == os.O_RDONLY else _LEAST_BUFFER
-    return raw_mode, access | _FLAGS[kind] | os.O_CLOEXEC, buffered, least
+    least = unstreamed = _READ_BUFFER if access == os.O_RDONLY else _LEAST_BUFFER
+    if access == os.O_WRONLY:
+        unstreamed = _TEXT_BUFFER if buffered is None else _WRITE_BUFFER
+    return raw_mode, access | _FLAGS[kind] | os.O_CLOEXEC, buffered, least, unstreamed
 
 
 _USUAL: Final = {
@@ -469,14 +492,14 @@ def open_in_session(
                 layers = _layers_for.__wrapped__(*arguments)
     if not closefd:
         return _open(file, mode, buffering, encoding, errors, newline, closefd)
-    raw_mode, flags, buffered, least_buffer = layers
+    raw_mode, flags, buffered, least_buffer, unstreamed_buffer = layers
     _audit("open", file, raw_mode, flags)
     # encoded(), without the call.
     name = file if isinstance(file, bytes) else file.encode(ENCODING, ENCODING_ERRORS)
     opened = _open_file(session.handle, name, flags, 0o666, file, exempt)
     if opened is None:
         return _open(file, mode, buffering, encoding, errors, newline)
-    fd, handle = opened
+    fd, handle, status, size = opened
     top: Any
     if handle is None:
         try:
@@ -487,6 +510,8 @@ def open_in_session(
             raise
         raw = top if buffering == 0 else top.raw if buffered is not None else top.buffer.raw
         raw.name = file
+        if size >= _WHOLE:
+            whole.prefer(raw)
         return top
     try:
         # The first to be made is the first to be finalized where they are garbage in a cycle.
@@ -495,14 +520,13 @@ def open_in_session(
             raw._full = True
             top = raw
         else:
+            if buffering == -1 and not status & FILE_STREAMED:
+                least_buffer = unstreamed_buffer
             size = _size_of_buffer(raw, buffering, least_buffer)
             if buffered is not None and buffering > -2:
                 top = buffered(raw, size)
             else:
                 top = _open(fd, mode, buffering, encoding, errors, newline, False)
-                if buffering == -1 and flags & os.O_WRONLY:
-                    streamed = _file_status(handle) & FILE_STREAMED
-                    size = size if streamed else _TEXT_BUFFER
                 _put_below(raw, top, size)
         session.files[id(raw)] = _ref(top)
         raw._handle = handle
@@ -530,7 +554,7 @@ def adopt(file: Any, mode: str, buffering: int) -> Any:
     entry = descriptors.find(raw.fileno())
     if entry is None:
         return file
-    raw_mode, _, _, least_buffer = _layers(mode)
+    raw_mode, _, _, least_buffer, _ = _layers(mode)
     over = _over(raw, raw_mode, raw.name)
     if raw is file:
         over._watch_descriptor(entry)

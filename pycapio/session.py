@@ -584,9 +584,9 @@ def open_descriptor(
     opened = _pycapio.open_file(session.handle, os.fsencode(name), flags, mode, shown)
     if opened is None:
         return None
-    fd, handle = opened
+    fd, handle, status, _ = opened
     if handle is not None:
-        writer = bool(_pycapio.file_status(handle) & _pycapio.FILE_WRITER)
+        writer = bool(status & _pycapio.FILE_WRITER)
         descriptors.register(fd, session, handle, shown, writer)
     return fd
 

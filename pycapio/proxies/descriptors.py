@@ -374,7 +374,7 @@ def truncate_proxy(path: Any, length: int) -> None:
     opened = _pycapio.open_file(session.handle, os.fsencode(name), os.O_WRONLY, 0, shown)
     if opened is None:
         return with_user_path(_os_truncate, path, name, length)  # type: ignore[no-any-return]
-    fd, handle = opened
+    fd, handle, _, _ = opened
     try:
         if handle is None:
             _os_ftruncate(fd, length)

@@ -75,7 +75,7 @@ class FileIO(ExposableRaw, metaclass=_FileIOKind):
             opened = _pycapio.open_file(session.handle, encoded(name), flags, 0o666, path)
             if opened is None:
                 return _os_open(path, flags, 0o666)
-            fd, handle = opened
+            fd, handle, _, _ = opened
             return fd
 
         try:

@@ -20,7 +20,13 @@ from pycapio._native import library_path
 pytestmark = pytest.mark.xdist_group("wheel")
 
 
-STRUCTS = ("capio_session_options", "capio_cl_options", "capio_stat_t", "capio_dirent")
+STRUCTS = (
+    "capio_session_options",
+    "capio_cl_options",
+    "capio_stat_t",
+    "capio_dirent",
+    "capio_opened_t",
+)
 
 
 def declared() -> set[str]:

@@ -130,7 +130,7 @@ def test_bytes_beyond_a_gap_are_not_readable(capio: Workflow) -> None:
         """
         with open("f.bin", "rb") as f:
             print(f.read1(100), flush=True)
-            print(f.read())
+            print(f.read(8))
         """,
         env=SAYS_SO,
     )
@@ -274,7 +274,7 @@ def test_closes_are_counted_over_processes(capio: Workflow) -> None:
         writer.send()
         writer.finish()
     consumer.expect("opened")
-    waits(consumer, "f.txt", "to have more bytes")
+    waits(consumer, "f.txt", "to be complete")
     writers[2].send()
     consumer.expect("15 b'line' b'ine\\n'")
     consumer.finish()
@@ -583,4 +583,85 @@ def test_renamed_into_place(capio: Workflow, excluded: bool) -> None:
         "print(os.path.exists('f.tmp'), os.path.exists('f'))\n",
     ).expect("False True")
     consumer.expect("opened", "10 b'whol' b'file'")
+    consumer.finish()
+
+
+# No multiple of any buffer; one is large enough for large pages.
+@pytest.mark.parametrize("size", [(5 << 20) + 12345, (33 << 20) + 54321])
+@pytest.mark.parametrize("mode", ["update", "no_update"])
+@pytest.mark.parametrize(
+    "arguments", ["'rb'", "'rb', 0", "encoding='latin-1', newline=''"], ids=["", "raw", "text"]
+)
+def test_a_large_file_is_read_whole_while_it_is_written(
+    capio: Workflow, arguments: str, mode: str, size: int
+) -> None:
+    capio.pair(["big"], committed="on_close", mode=mode)
+    producer = capio.step(
+        "producer",
+        """
+        import hashlib, random, sys
+        size = int(sys.argv[1])
+        data = random.Random(size).randbytes(size)
+        with open("big", "wb") as f:
+            for part in (data[:7], data[7:size // 2], data[size // 2:]):
+                f.write(part)
+                f.flush()
+                print("flushed", flush=True)
+                input()
+        print(hashlib.sha256(data).hexdigest())
+        """,
+        str(size),
+    )
+    producer.expect("flushed")
+    consumer = capio.step(
+        "consumer",
+        f"""
+        import hashlib
+        with open("big", {arguments}) as f:
+            data = f.read(5)
+            data += f.read()
+            assert not f.read()
+        if isinstance(data, str):
+            data = data.encode("latin-1")
+        print(hashlib.sha256(data).hexdigest())
+        """,
+        env=SAYS_SO,
+    )
+    waits(consumer, "big")
+    for _ in range(2):
+        producer.send()
+        producer.expect("flushed")
+    producer.send()
+    consumer.expect(producer.line())
+    consumer.finish()
+    producer.finish()
+
+
+def test_a_large_file_whose_producer_dies_is_read_by_nobody(capio: Workflow) -> None:
+    capio.pair(["big"], committed="on_close", mode="no_update")
+    producer = capio.step(
+        "producer",
+        """
+        f = open("big", "wb")
+        f.write(bytes(40 << 20))
+        f.flush()
+        print("there", flush=True)
+        input()
+        """,
+    )
+    producer.expect("there")
+    consumer = capio.step(
+        "consumer",
+        """
+        f = open("big", "rb")
+        try:
+            print(len(f.read()))
+        except OSError as error:
+            print(error.errno, error.filename)
+        """,
+        env=SAYS_SO,
+    )
+    waits(consumer, "big")
+    producer.kill()
+    consumer.expect("130 big")
     consumer.finish()

@@ -49,13 +49,9 @@ class ExecTest : public WorkflowTest {
 
   // What a consumer gets of a file that is there, or "" if it would have to wait.
   static std::string Now(Client& consumer, const std::string& dir, const std::string& name) {
-    std::string path = dir + "/" + name;
-    capio_file* file = nullptr;
-    int fd = capio_open(consumer.session(), path.data(), path.size(), O_RDONLY | CAPIO_OPEN_NOWAIT,
-                        0, &file);
-    if (fd < 0) return fd == -EAGAIN ? "" : "error " + std::to_string(-fd);
+    Opened opened = OpenPath(consumer.session(), dir + "/" + name, O_RDONLY | CAPIO_OPEN_NOWAIT);
+    if (opened.fd < 0) return opened.fd == -EAGAIN ? "" : "error " + std::to_string(-opened.fd);
     int64_t result = 0;
-    Opened opened{fd, file};
     std::string text = Client::ReadToEnd(opened, &result);
     (void)Client::Close(opened);
     return text;

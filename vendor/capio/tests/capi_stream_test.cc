@@ -609,12 +609,9 @@ TEST_F(StreamTest, ForkWhileThreadsAreBusy) {
   for (int round = 0; round < 30; ++round) {
     Child child(
         [&](Channel&) {
-          std::string name = dir + "/up-child";
-          capio_file* file = nullptr;
-          int fd = capio_open(maker.session(), name.data(), name.size(), O_WRONLY | O_CREAT, 0644,
-                              &file);
-          return fd >= 0 && capio_write(file, "text", 4, -1) == 4 &&
-                         capio_close(file, CAPIO_CLOSE_COUNT, CAPIO_FD_CLOSE) == 0
+          Opened up = OpenPath(maker.session(), dir + "/up-child", O_WRONLY | O_CREAT);
+          return up.fd >= 0 && capio_write(up.file, "text", 4, -1) == 4 &&
+                         capio_close(up.file, CAPIO_CLOSE_COUNT, CAPIO_FD_CLOSE) == 0
                      ? 0
                      : 1;
         },
@@ -1081,12 +1078,9 @@ TEST_F(StreamTest, CancelledWaitsEnd) {
   ASSERT_EQ(::pipe2(ready, O_CLOEXEC), 0);
   Opened out = maker.Create("up");
   std::thread waiter([&] {
-    std::string path = dir + "/nu";
-    capio_file* file = nullptr;
     int64_t n = -EINTR;
     (void)!::write(ready[1], "r", 1);
-    while (n == -EINTR)
-      n = capio_open(taker.session(), path.data(), path.size(), O_RDONLY, 0, &file);
+    while (n == -EINTR) n = OpenPath(taker.session(), dir + "/nu", O_RDONLY).fd;
     result.store(n);
   });
   char byte = 0;

@@ -60,6 +60,27 @@ static capio_session* open_session(const char* dir, const char* app, const char*
   return result == 0 ? session : NULL;
 }
 
+/* capio_open; what it tells beside the handle is checked here. */
+static int open_file(capio_session* session, const char* path, int flags, uint32_t mode,
+                     capio_file** file) {
+  capio_opened_t opened;
+  struct stat st;
+  int fd;
+  memset(&opened, 0xff, sizeof opened);
+  capio_opened_init(&opened);
+  CHECK(opened.struct_size == sizeof opened && opened.file == NULL);
+  fd = capio_open(session, path, strlen(path), flags, mode, &opened);
+  CHECK(fd >= 0 || opened.file == NULL);
+  if (opened.file != NULL) {
+    CHECK((int)opened.status == capio_file_status(opened.file) && opened.size == -1);
+  } else {
+    CHECK(opened.status == 0);
+    CHECK(opened.size == (fd >= 0 && fstat(fd, &st) == 0 ? st.st_size : -1));
+  }
+  *file = opened.file;
+  return fd;
+}
+
 /* Calls that wait give -EINTR once a second. */
 #define AGAIN(variable, call) \
   do {                        \
@@ -119,10 +140,27 @@ static void test_library(void) {
   CHECK(strstr(capio_last_error(), "/does/not/exist") != NULL);
 }
 
+/* Memory of any place and size may be expected to be filled, and is afterwards what it was. */
+static void test_expected_bytes(void) {
+  const size_t huge = 2 << 20;
+  size_t size = 4 * huge;
+  char* memory = malloc(size);
+  REQUIRE(memory != NULL);
+  memset(memory, 'a', size);
+  capio_expect_bytes(memory, size);
+  capio_expect_bytes(memory + 1, size - 2);
+  capio_expect_bytes(memory + 100, 10);
+  capio_expect_bytes(memory, 0);
+  capio_expect_bytes(NULL, 0);
+  for (size_t i = 0; i < size; i += 1024) CHECK(memory[i] == 'a');
+  free(memory);
+}
+
 static void test_one_session(void) {
   char dir[512], path[600], other[600], buf[4096], info[4096];
   capio_session* session;
   capio_file *file = NULL, *reader = NULL;
+  capio_opened_t opened;
   capio_dir* listing = NULL;
   capio_stat_t st;
   int fd, n;
@@ -157,21 +195,25 @@ static void test_one_session(void) {
   CHECK(capio_is_managed(session, "/etc/passwd", 11) == 0);
   CHECK(capio_is_input(session, path, strlen(path)) == 0);
   CHECK(capio_is_input(session, "/etc/passwd", 11) == 0);
-  CHECK(capio_open(session, "/etc/passwd", 11, O_RDONLY, 0, &file) == CAPIO_UNMANAGED);
+  CHECK(open_file(session, "/etc/passwd", O_RDONLY, 0, &file) == CAPIO_UNMANAGED);
+  opened.struct_size = 1;
+  CHECK(capio_open(session, path, strlen(path), O_RDONLY, 0, &opened) == -EINVAL);
+  CHECK(strstr(capio_last_error(), "capio_opened_init") != NULL);
+  CHECK(capio_open(session, path, strlen(path), O_RDONLY, 0, NULL) == -EINVAL);
 
   /* Real input needs no watching. */
-  fd = capio_open(session, path, strlen(path), O_RDONLY, 0, &file);
+  fd = open_file(session, path, O_RDONLY, 0, &file);
   REQUIRE(fd >= 0);
   CHECK(file == NULL);
   CHECK(read_all(NULL, fd, buf, sizeof buf) == 11 && memcmp(buf, "real input\n", 11) == 0);
   CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC);
   CHECK(close(fd) == 0);
   join(other, sizeof other, dir, "absent");
-  CHECK(capio_open(session, other, strlen(other), O_RDONLY, 0, &file) == -ENOENT);
+  CHECK(open_file(session, other, O_RDONLY, 0, &file) == -ENOENT);
 
   /* A new file: written, read back, measured. */
   join(path, sizeof path, dir, "out.bin");
-  fd = capio_open(session, path, strlen(path), O_RDWR | O_CREAT | O_EXCL, 0640, &file);
+  fd = open_file(session, path, O_RDWR | O_CREAT | O_EXCL, 0640, &file);
   REQUIRE(fd >= 0 && file != NULL);
   CHECK(capio_fd(file) == fd);
   CHECK(capio_file_status(file) == (int)CAPIO_FILE_WRITER);
@@ -188,7 +230,7 @@ static void test_one_session(void) {
   CHECK(capio_expose(file) == fd);
   CHECK(capio_close(file, CAPIO_CLOSE_COUNT, CAPIO_FD_CLOSE) == 0);
   CHECK(fcntl(fd, F_GETFD) == -1 && errno == EBADF);
-  CHECK(capio_open(session, path, strlen(path), O_RDWR | O_CREAT | O_EXCL, 0640, &file) == -EEXIST);
+  CHECK(open_file(session, path, O_RDWR | O_CREAT | O_EXCL, 0640, &file) == -EEXIST);
 
   capio_stat_init(&st);
   CHECK(capio_stat(session, path, strlen(path), CAPIO_FOR_CONTENT, &st) == 0);
@@ -211,19 +253,19 @@ static void test_one_session(void) {
     CHECK(capio_resolve(session, path, strlen(path), purpose | CAPIO_RESOLVE_NOFOLLOW, buf,
                         sizeof buf) > 0);
   }
-  fd = capio_open(session, path, strlen(path), O_RDONLY, 0, &reader);
+  fd = open_file(session, path, O_RDONLY, 0, &reader);
   CHECK(fd >= 0 && reader == NULL); /* its own file: producers never wait */
   CHECK(read_all(NULL, fd, buf, sizeof buf) == 5);
   close(fd);
 
   /* FD_KEEP and FD_CLOSED. */
   join(other, sizeof other, dir, "kept");
-  fd = capio_open(session, other, strlen(other), O_WRONLY | O_CREAT | O_TRUNC, 0644, &file);
+  fd = open_file(session, other, O_WRONLY | O_CREAT | O_TRUNC, 0644, &file);
   REQUIRE(fd >= 0 && file != NULL);
   CHECK(capio_close(file, CAPIO_CLOSE_COUNT, CAPIO_FD_KEEP) == 0);
   CHECK(write(fd, "x", 1) == 1);
   CHECK(close(fd) == 0);
-  fd = capio_open(session, other, strlen(other), O_WRONLY | O_CREAT | O_APPEND, 0644, &file);
+  fd = open_file(session, other, O_WRONLY | O_CREAT | O_APPEND, 0644, &file);
   REQUIRE(fd >= 0 && file != NULL);
   CHECK(capio_write(file, "y", 1, -1) == 1);
   CHECK(close(fd) == 0);
@@ -306,7 +348,7 @@ static int taker(const char* dir, const char* config, int ready) {
   REQUIRE(session != NULL);
   REQUIRE(write(ready, "r", 1) == 1);
   join(path, sizeof path, dir, "flow");
-  AGAIN(fd, capio_open(session, path, strlen(path), O_RDONLY, 0, &file));
+  AGAIN(fd, open_file(session, path, O_RDONLY, 0, &file));
   REQUIRE(fd >= 0);
   /* The maker writes the rest only when it hears of the first bytes. */
   if (file != NULL) {
@@ -331,7 +373,7 @@ static int taker(const char* dir, const char* config, int ready) {
   capio_stat_init(&st);
   AGAIN(result, capio_stat(session, path, strlen(path), CAPIO_FOR_CONTENT, &st));
   CHECK(result == 0 && st.size == 5);
-  AGAIN(fd, capio_open(session, path, strlen(path), O_RDONLY, 0, &file));
+  AGAIN(fd, open_file(session, path, O_RDONLY, 0, &file));
   CHECK(fd >= 0 && file == NULL);
   CHECK(read_all(NULL, fd, buf, sizeof buf) == 5 && memcmp(buf, "12345", 5) == 0);
   close(fd);
@@ -361,7 +403,7 @@ static void test_two_processes(void) {
   REQUIRE(session != NULL);
   REQUIRE(read(pipes[0], &byte, 1) == 1);
   join(path, sizeof path, dir, "flow");
-  fd = capio_open(session, path, strlen(path), O_WRONLY | O_CREAT | O_TRUNC, 0644, &file);
+  fd = open_file(session, path, O_WRONLY | O_CREAT | O_TRUNC, 0644, &file);
   REQUIRE(fd >= 0 && file != NULL);
   for (int i = 0; i < kChunks; ++i) {
     memset(chunk, 'a' + i % 26, sizeof chunk);
@@ -370,7 +412,7 @@ static void test_two_processes(void) {
   }
   CHECK(capio_close(file, CAPIO_CLOSE_COUNT, CAPIO_FD_CLOSE) == 0);
   join(path, sizeof path, dir, "whole");
-  fd = capio_open(session, path, strlen(path), O_WRONLY | O_CREAT | O_TRUNC, 0644, &file);
+  fd = open_file(session, path, O_WRONLY | O_CREAT | O_TRUNC, 0644, &file);
   REQUIRE(fd >= 0 && file != NULL);
   CHECK(capio_write(file, "12345", 5, -1) == 5);
   CHECK(capio_close(file, CAPIO_CLOSE_COUNT, CAPIO_FD_CLOSE) == 0);
@@ -398,6 +440,7 @@ int main(void) {
   REQUIRE(mkdir(store, 0755) == 0);
   REQUIRE(setenv("CAPIO_STORE", store, 1) == 0);
   test_library();
+  test_expected_bytes();
   test_one_session();
   test_two_processes();
   /* The servers remove what they made, and the directory that holds the stores. */

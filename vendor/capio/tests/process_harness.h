@@ -284,7 +284,18 @@ class WorkflowTest : public ::testing::Test {
 struct Opened {
   int fd = -1;  // or the negated errno
   capio_file* file = nullptr;
+  int64_t size = -1;
+  uint32_t status = 0;
 };
+
+// capio_open, once.
+inline Opened OpenPath(capio_session* session, const std::string& path, int flags,
+                       uint32_t mode = 0644) {
+  capio_opened_t told;
+  capio_opened_init(&told);
+  int fd = capio_open(session, path.data(), path.size(), flags, mode, &told);
+  return {fd, told.file, told.size, told.status};
+}
 
 // A session and the calls of the C API on it, with the repetition that -EINTR asks for.
 class Client {
@@ -312,9 +323,8 @@ class Client {
 
   Opened Open(const std::string& name, int flags, uint32_t mode = 0644) {
     Opened opened;
-    std::string path = dir_ + "/" + name;
     do {
-      opened.fd = capio_open(session_, path.data(), path.size(), flags, mode, &opened.file);
+      opened = OpenPath(session_, dir_ + "/" + name, flags, mode);
     } while (opened.fd == -EINTR);
     if (opened.fd < 0) sentence = capio_last_error();
     KeepReachable(opened.file);

@@ -274,14 +274,24 @@ CAPIO_EXPORT int capio_closedir(capio_dir *dir);
 /* Or-ed to the flags of an open for reading: -EAGAIN stands for a handle that would wait. */
 #define CAPIO_OPEN_NOWAIT 0x40000000
 
-/* open(2) on a managed path. Returns the descriptor (close-on-exec), a kernel descriptor of the backing file.
- * *out is then the handle to go with it; or NULL when nothing needs watching (a committed file opened for
- * reading): the descriptor is an ordinary one and the caller's to close(2).
+typedef struct capio_opened_t {
+  size_t struct_size; /* set by capio_opened_init */
+  capio_file *file;   /* the handle that goes with the descriptor; NULL when nothing needs watching (a committed file
+                         opened for reading): then the descriptor is an ordinary one and the caller's to close(2) */
+  int64_t size;       /* without a handle: what the regular file held when it was opened, in bytes; else -1 */
+  uint32_t status;    /* with a handle: what capio_file_status tells of it; else 0 */
+} capio_opened_t;
+CAPIO_EXPORT void capio_opened_init(capio_opened_t *opened);
+/* open(2) on a managed path. Returns the descriptor (close-on-exec), a kernel descriptor of the backing file; *out
+ * tells the rest.
  * A consumer waits for a declared output to exist. [waits]
- * Errors: those of open(2); CAPIO_UNMANAGED. */
+ * Errors: those of open(2); CAPIO_UNMANAGED. out->file is NULL then. */
 CAPIO_EXPORT int capio_open(capio_session *session, const char *path, size_t len, int flags, uint32_t mode,
-                            capio_file **out);
+                            capio_opened_t *out);
 
+/* Says that n bytes of memory are about to be filled: the kernel may give it out in large pages, which for a large
+ * file takes less than half of the time that small ones do. Advice: changes no bytes, never fails. */
+CAPIO_EXPORT void capio_expect_bytes(void *memory, size_t n);
 #define CAPIO_READ_FULL 1u /* return short only at the end of the file, as read(2) does on a regular file */
 /* read(2)/pread(2). Waits until at least one byte (READ_FULL: all) is there, or the file is committed; 0 only
  * at the committed end. offset -1: at, and moving, the file position. [waits] */

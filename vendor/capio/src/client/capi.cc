@@ -661,10 +661,23 @@ int capio_closedir(capio_dir* dir) {
   return 0;
 }
 
+void capio_opened_init(capio_opened_t* opened) {
+  *opened = capio_opened_t{};
+  opened->struct_size = sizeof *opened;
+}
+
+void capio_expect_bytes(void* memory, size_t n) { capio::os().ExpectBytes(memory, n); }
+
 int capio_open(capio_session* session, const char* path, size_t len, int flags, uint32_t mode,
-               capio_file** out) {
+               capio_opened_t* out) {
   return GuardInt([&]() -> Result<int> {
-    *out = nullptr;
+    if (out == nullptr || out->struct_size < sizeof *out) {
+      return Status::Error(EINVAL, "fill what is to be told of the file with capio_opened_init");
+    }
+    out->file = nullptr;
+    out->size = -1;
+    out->status = 0;
+    off_t size = -1;
     const std::string_view given(path, len);
     auto patience =
         (flags & CAPIO_OPEN_NOWAIT) != 0 ? capio::Patience::kNone : capio::Patience::kWait;
@@ -685,17 +698,23 @@ int capio_open(capio_session* session, const char* path, size_t len, int flags, 
             }
             wanted |= O_DIRECTORY;
           }
-          return capio::File::Open(session->impl, relative, wanted, mode, &file, patience);
+          return capio::File::Open(session->impl, relative, wanted, mode, &file, patience, &size);
         },
         [&](const std::string& elsewhere) -> Result<int> {
           int opened = capio::os().OpenAt(AT_FDCWD, elsewhere.c_str(), flags, mode);
           if (opened < 0) return Status::Error(-opened);
           return opened;
         });
-    if (!fd.ok() || file == nullptr) return fd;
+    if (!fd.ok()) return fd;
+    if (file == nullptr) {
+      out->size = size;
+      return fd;
+    }
+    const int status = file->status();
     auto handle = capio::MakeHandle(std::move(file), capio::FdFate::kClose);
     if (!handle.ok()) return handle.status();
-    *out = *handle;
+    out->file = *handle;
+    out->status = static_cast<uint32_t>(status);
     return fd;
   });
 }

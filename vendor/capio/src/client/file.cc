@@ -102,7 +102,8 @@ std::unique_ptr<File> File::Adopt(const std::shared_ptr<Session>& session, FileR
 }
 
 Result<int> File::Open(const std::shared_ptr<Session>& session, const std::string& relative,
-                       int flags, mode_t mode, std::unique_ptr<File>* out, Patience patience) {
+                       int flags, mode_t mode, std::unique_ptr<File>* out, Patience patience,
+                       off_t* size) {
   out->reset();
   CAPIO_RETURN_IF_ERROR(session->Ensure());
   if (session->RuleOf(relative)->excluded) {
@@ -112,12 +113,12 @@ Result<int> File::Open(const std::shared_ptr<Session>& session, const std::strin
   bool writing = (flags & O_ACCMODE) != O_RDONLY || (flags & (O_TRUNC | O_CREAT)) != 0;
   if ((flags & O_PATH) != 0 || (flags & O_TMPFILE) == O_TMPFILE) writing = false;
   return writing ? OpenForWriting(session, relative, flags, mode, out)
-                 : OpenForReading(session, relative, flags, mode, patience, out);
+                 : OpenForReading(session, relative, flags, mode, patience, out, size);
 }
 
 Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
                                  const std::string& relative, int flags, mode_t mode,
-                                 Patience patience, std::unique_ptr<File>* out) {
+                                 Patience patience, std::unique_ptr<File>* out, off_t* size) {
   Store& store = session->store();
   // CAPIO_DIR itself is what stat(2) finds it to be.
   if (relative.empty() && (flags & O_TMPFILE) != O_TMPFILE) {
@@ -150,7 +151,10 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
           where = Layer::kReal;
         }
       }
-      if (!fd.valid()) return real.release();
+      if (!fd.valid()) {
+        if (size != nullptr && S_ISREG(st.st_mode)) *size = st.st_size;
+        return real.release();
+      }
     }
     // A file without a name is nobody else's.
     if ((flags & O_TMPFILE) == O_TMPFILE) return fd.release();
@@ -162,6 +166,7 @@ Result<int> File::OpenForReading(const std::shared_ptr<Session>& session,
     if (!S_ISREG(st.st_mode)) return fd.release();
     // Moved to another layer, or removed, while we opened it.
     if (st.st_nlink == 0) continue;
+    if (size != nullptr) *size = st.st_size;
     bool created = false;
     auto record = RecordOf(session.get(), id, relative, &created);
     if (!record.ok()) return record.status();

@@ -20,10 +20,11 @@ class File {
  public:
   // open(2). *out is null where the descriptor needs no watching. Returns the descriptor, the
   // caller's with null, else the File's. Patience concerns opens for reading: without it EAGAIN
-  // stands for a handle that would wait, too.
+  // stands for a handle that would wait, too. size, if given, is set to what a regular file held
+  // that was opened for reading.
   static Result<int> Open(const std::shared_ptr<Session>& session, const std::string& relative,
                           int flags, mode_t mode, std::unique_ptr<File>* out,
-                          Patience patience = Patience::kWait);
+                          Patience patience = Patience::kWait, off_t* size = nullptr);
 
   // The handle of a descriptor that this process has had since before exec(2), counted in its cell
   // already.
@@ -57,7 +58,7 @@ class File {
 
   static Result<int> OpenForReading(const std::shared_ptr<Session>& session,
                                     const std::string& relative, int flags, mode_t mode,
-                                    Patience patience, std::unique_ptr<File>* out);
+                                    Patience patience, std::unique_ptr<File>* out, off_t* size);
   static Result<int> OpenForWriting(const std::shared_ptr<Session>& session,
                                     const std::string& relative, int flags, mode_t mode,
                                     std::unique_ptr<File>* out);

@@ -96,6 +96,8 @@ class Os {
   // Shared memory and waiting.
   virtual void* Map(int fd, size_t size);  // MAP_FAILED with errno on failure
   virtual int Unmap(void* address, size_t size);
+  // Advice: memory that nobody has written to is about to be filled.
+  virtual void ExpectBytes(void* memory, size_t n);
   // 0 woken, -EAGAIN the word differed, -EINTR, -ETIMEDOUT.
   virtual int FutexWait(const std::atomic<uint32_t>* word, uint32_t expected, int64_t timeout_ns);
   virtual int FutexWake(const std::atomic<uint32_t>* word);

@@ -281,6 +281,13 @@ void* Os::Map(int fd, size_t size) {
   return ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 }
 int Os::Unmap(void* address, size_t size) { return Check(::munmap(address, size)); }
+void Os::ExpectBytes(void* memory, size_t n) {
+  // Only pages that lie in it as a whole, so that no memory is given out that will not be filled.
+  constexpr uintptr_t kHugePage = 2 << 20;
+  auto begin = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) & ~(kHugePage - 1);
+  auto end = (reinterpret_cast<uintptr_t>(memory) + n) & ~(kHugePage - 1);
+  if (begin < end) (void)::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+}
 
 int Os::FutexWait(const std::atomic<uint32_t>* word, uint32_t expected, int64_t timeout_ns) {
   struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
