@@ -1,7 +1,7 @@
-"""Reading a large file as a whole, into memory that the kernel gives out in large pages.
+"""Reading much of a large file at once, into memory that the kernel gives out in large pages.
 
-Of what ``FileIO.readall`` takes for a large file, two thirds are the kernel's giving out of small
-pages, one by one.
+Of what ``read()`` takes for a large file, two thirds are the kernel's giving out of small pages,
+one by one.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ _tell = io.FileIO.tell
 
 
 def prefer(raw: io.FileIO) -> None:
-    """From now on this file, which needs no watching, is read as a whole that way."""
-    # Of the object's own, as any class but io.FileIO itself is slow below a buffer. A buffer asks
-    # for readall; who has the raw object asks for read.
+    """From now on this file, which needs no watching, is read that way."""
+    # Methods of the object's own, as any class but io.FileIO itself is slow below a buffer. That
+    # one asks for readall and readinto; who has the raw object asks for read, too.
     reference = weakref.ref(raw)
+    raw.readinto = partial(_read_into, reference)  # type: ignore[method-assign]
     raw.readall = partial(_read_whole, reference)  # type: ignore[method-assign]
     raw.read = partial(_read_some, reference)  # type: ignore[method-assign]
 
@@ -44,6 +45,18 @@ def _read_whole(reference: weakref.ref[io.FileIO]) -> bytes:
     if size < LEAST:
         return _readall(raw)
     return read(size, partial(_readinto, raw), partial(_readall, raw))
+
+
+def _read_into(reference: weakref.ref[io.FileIO], buffer: Any, /) -> int:
+    raw: Any = reference()
+    try:
+        if len(buffer) >= LEAST:
+            _pycapio.expect_bytes(buffer)
+        else:  # who begins with little goes on with little, and pays for each look
+            vars(raw).pop("readinto", None)
+    except (TypeError, BufferError):
+        pass  # Python's own words for it
+    return _readinto(raw, buffer)
 
 
 def _read_some(reference: weakref.ref[io.FileIO], size: Any = -1, /) -> bytes | None:

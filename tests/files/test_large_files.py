@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import gc
 import io
+import itertools
 import os
 import pathlib
 import sys
@@ -46,9 +48,11 @@ def test_it_is_what_large_files_are_read_by(twin: Twin) -> None:
     _, _, inside = twin.roots()
     with twin.context:
         with made(inside) as path, open(path, "rb") as large:
-            assert "readall" in vars(large.raw)
+            assert {"readall", "readinto", "read"} <= vars(large.raw).keys()
             assert type(large) is io.BufferedReader
             assert type(large.raw) is RAW
+            large.read(100)  # who reads little pays nothing for it
+            assert "readinto" not in vars(large.raw)
         with made(inside, b"small") as path, open(path, "rb") as small:
             assert "readall" not in vars(small.raw)
 
@@ -81,6 +85,28 @@ def test_the_raw_object_below_a_buffer(twin: Twin) -> None:
             raw.seek(0)
             found += [outcome(lambda: raw.read(7)), outcome(raw.read), outcome(lambda: raw.read(7))]
         return [*found, outcome(raw.readall), outcome(raw.read), outcome(lambda: raw.read(7))]
+
+    twin.same(operation, trees=False)
+
+
+@pytest.mark.parametrize("buffering", [-1, 0], ids=["default", "raw"])
+def test_much_of_it_at_once(twin: Twin, buffering: int) -> None:
+    def operation(root: str) -> Any:
+        found: list[Any] = []
+        with made(root) as path, open(path, "rb", buffering) as file:
+            for start, size in itertools.product((0, 1, SIZE - 10), (whole.LEAST, SIZE, SIZE + 9)):
+                file.seek(start)
+                found.append(file.read(size) == CONTENT[start : start + size])
+                file.seek(start)
+                buffers: list[Any] = [bytearray(size), memoryview(bytearray(size))[1:]]
+                buffers += [array.array("d", bytes(size // 8 * 8))]
+                for buffer in buffers:
+                    n = file.readinto(buffer)
+                    found.append((n, bytes(memoryview(buffer).cast("B")[:100])))
+                    file.seek(start)
+            for wrong in (bytes(SIZE), "x" * SIZE, 5, None):
+                found.append(outcome(lambda wrong=wrong: file.readinto(wrong)))
+        return [*found, outcome(lambda: file.readinto(bytearray(9)))]
 
     twin.same(operation, trees=False)
 
