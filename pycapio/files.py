@@ -185,7 +185,7 @@ class CapioRaw(io.FileIO):
     def readinto(self, buffer: Any, /) -> int:
         handle = self._handle
         if handle is None or not self.readable():
-            return super().readinto(buffer)
+            return whole.read_into(self, buffer)
         try:
             return _file_read(handle, buffer, self._full, self._path)
         except (TypeError, ValueError, BufferError):  # no buffer: Python's own words for it
@@ -194,7 +194,7 @@ class CapioRaw(io.FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
         handle = self._handle
         if handle is None or not self.readable():
-            return super().read(-1 if size is None else size)
+            return self.readall() if size is None or size == -1 else super().read(size)
         if size is None or size < 0:
             return self.readall()
         buffer = bytearray(size)
@@ -204,7 +204,7 @@ class CapioRaw(io.FileIO):
     def readall(self) -> bytes:
         handle = self._handle
         if handle is None or not self.readable():
-            return super().readall()
+            return whole.read_rest(self)
         name = self._path
         _pycapio.file_wait_commit(handle, name)  # until then there is no end
         # Another file's, if another thread closes this one: it only is what is expected.
@@ -503,14 +503,17 @@ def open_in_session(
     top: Any
     if handle is None:
         try:
-            top = _open(fd, mode, buffering, encoding, errors, newline)
+            if buffering == 0 and size >= _WHOLE:
+                top = CapioRaw(fd, raw_mode)
+            else:
+                top = _open(fd, mode, buffering, encoding, errors, newline)
         except IsADirectoryError as error:  # the descriptor is still ours
             _os_close(fd)
             error.filename = file
             raise
         raw = top if buffering == 0 else top.raw if buffered is not None else top.buffer.raw
         raw.name = file
-        if size >= _WHOLE:
+        if buffering != 0 and size >= _WHOLE:
             whole.prefer(raw)
         return top
     try:

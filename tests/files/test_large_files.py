@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pycapio import whole
+from pycapio import _pycapio, whole
 from twins import Twin
 
 RAW = io.FileIO  # as it is outside contexts
@@ -48,7 +48,7 @@ def test_it_is_what_large_files_are_read_by(twin: Twin) -> None:
     _, _, inside = twin.roots()
     with twin.context:
         with made(inside) as path, open(path, "rb") as large:
-            assert {"readall", "readinto", "read"} <= vars(large.raw).keys()
+            assert {"readall", "readinto"} <= vars(large.raw).keys()
             assert type(large) is io.BufferedReader
             assert type(large.raw) is RAW
             large.read(100)  # who reads little pays nothing for it
@@ -126,6 +126,23 @@ def test_text_and_path(twin: Twin) -> None:
     assert twin.same(operation, trees=False)[1][1:] == (True, True, True)
 
 
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_a_file_that_nobody_holds_but_the_call(twin: Twin, buffering: int) -> None:
+    def operation(root: str) -> Any:
+        with made(root) as path:
+            found = [outcome(open(path, "rb", buffering).read)]
+            found.append(outcome(lambda: open(path, "rb", buffering).read()))
+            found += [len(data) for data in iter(open(path, "rb", buffering).read, b"")]
+            if buffering == 0:
+                found.append(outcome(lambda: open(path, "rb", 0).readall()))
+            else:
+                found.append(outcome(lambda: open(path, "rb").raw.readall()))
+                found.append(outcome(lambda: open(path, "rb").detach().read()))
+        return found
+
+    assert len(twin.same(operation, trees=False)[1][2:]) > 1
+
+
 def test_a_file_that_has_changed_since_it_was_opened(twin: Twin) -> None:
     def operation(root: str) -> Any:
         found: list[Any] = []
@@ -148,6 +165,25 @@ def test_a_file_that_has_changed_since_it_was_opened(twin: Twin) -> None:
 def test_more_or_less_than_was_expected(size: int) -> None:
     file = io.BytesIO(b"abcdef")
     assert whole.read(size, file.readinto, file.read) == b"abcdef"
+
+
+def test_an_interpreter_that_moves_bytes(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "_FILLS_BYTES", False)
+    monkeypatch.setattr(_pycapio, "to_be_filled", lambda data: memoryview(bytearray(len(data))))
+    _, _, inside = twin.roots()
+    with twin.context, open(os.path.join(inside, "own"), "w+b") as file:
+        file.write(CONTENT[:100_000])
+        file.seek(0)
+        assert file.read() == CONTENT[:100_000]
+
+
+def test_what_others_call_by_ctypes_is_left_alone(twin: Twin) -> None:
+    ctypes = pytest.importorskip("ctypes")
+    _, _, inside = twin.roots()
+    whole._maker.cache_clear()
+    with twin.context, made(inside) as path, open(path, "rb") as file:
+        assert file.read() == CONTENT
+    assert ctypes.pythonapi.PyBytes_FromStringAndSize.argtypes is None
 
 
 def test_an_interpreter_without_ctypes(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
