@@ -194,7 +194,9 @@ class CapioRaw(io.FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
         handle = self._handle
         if handle is None or not self.readable():
-            return self.readall() if size is None or size == -1 else super().read(size)
+            if (size is None or size == -1) and self.readable():
+                return self.readall()
+            return super().read(size)
         if size is None or size < 0:
             return self.readall()
         buffer = bytearray(size)
@@ -220,6 +222,8 @@ class CapioRaw(io.FileIO):
             return super().write(data)
         try:
             n = _file_write(handle, data, self._full)
+        except (TypeError, ValueError, BufferError):  # no bytes: Python's own words for it
+            return super().write(data)
         except OSError:
             if not self.writable():
                 return super().write(data)  # which says that
@@ -294,8 +298,10 @@ class CapioRaw(io.FileIO):
         if self._exposed:
             with descriptors.entering:
                 pass  # fileno() of another thread has left its entry, or will not
-        # Set by FileIO when the garbage collector calls.
-        if self._finalizing:  # type: ignore[attr-defined]
+        # Set by FileIO when the garbage collector calls; it warns itself of a descriptor of its own.
+        if self._finalizing and (  # type: ignore[attr-defined]
+            self._fd_fate == FD_CLOSE or self._twin is not None
+        ):
             self._dealloc_warn(self, 3)
         how = CLOSE_COUNT
         if self._write_failed:

@@ -79,7 +79,7 @@ class FileIO(ExposableRaw, metaclass=_FileIOKind):
             return fd
 
         try:
-            _FileIO.__init__(self, name, mode, closefd, open_backing)
+            _FileIO.__init__(self, file, mode, closefd, open_backing)
         except BaseException:
             if handle is not None:
                 # Python has closed the descriptor; nothing was written.

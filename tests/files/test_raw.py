@@ -49,6 +49,39 @@ def derived_inside(root: str) -> Any:
     return [*said, issubclass(Loud, io.FileIO), issubclass(io.BytesIO, io.FileIO)]
 
 
+def given_as_a_path(root: str) -> Any:
+    """A raw file is named by what it was made of; so are its errors."""
+    with io.FileIO(Path(root, "f"), "w") as file:
+        said = [file.name, repr(file)]
+    with io.FileIO(Path(root, "f")) as file:
+        said += [file.name, repr(file)]
+    for path, mode in ((Path(root, "absent"), "r"), (Path(root, "f"), "x"), (Path(root), "w")):
+        with pytest.raises(OSError) as caught:
+            io.FileIO(path, mode)
+        said += [str(caught.value), caught.value.filename]
+    return said
+
+
+def dropped(root: str) -> Any:
+    """One warning each."""
+    io.FileIO(root + "/f", "w")
+    io.FileIO(os.open(root + "/f", os.O_RDWR), "r+")
+    open(root + "/f", "r+b", 0)
+    open(root + "/f", "wb")
+    os.fdopen(os.open(root + "/f", os.O_WRONLY), "wb")
+
+
+def no_bytes(root: str) -> Any:
+    said = []
+    with open(root + "/f", "w+b", 0) as file:
+        for call in (file.write, file.readinto):
+            for given in ("text", 3, None, memoryview(b"abcd")[::2]):
+                with pytest.raises((TypeError, BufferError)) as caught:
+                    call(given)  # type: ignore[arg-type]
+                said += [type(caught.value), str(caught.value)]
+    return said
+
+
 def bad_arguments(root: str) -> Any:
     said = []
     for arguments in (
@@ -115,7 +148,8 @@ def temporary_files(root: str) -> Any:
 @pytest.mark.parametrize(
     "operation",
     [
-        raw_file, derived_inside, bad_arguments, beside_a_descriptor, around_descriptors, temporary_files,
+        raw_file, given_as_a_path, dropped, no_bytes, derived_inside, bad_arguments,
+        beside_a_descriptor, around_descriptors, temporary_files,
     ],
     ids=lambda operation: operation.__name__,
 )  # fmt: skip
