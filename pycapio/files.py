@@ -218,15 +218,13 @@ class CapioRaw(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         handle = self._handle
-        if handle is None:
+        if handle is None or not self.writable():  # though the descriptor may be
             return super().write(data)
         try:
             n = _file_write(handle, data, self._full)
         except (TypeError, ValueError, BufferError):  # no bytes: Python's own words for it
             return super().write(data)
         except OSError:
-            if not self.writable():
-                return super().write(data)  # which says that
             self._write_failed = True
             raise
         if self._write_failed:
@@ -298,7 +296,7 @@ class CapioRaw(io.FileIO):
         if self._exposed:
             with descriptors.entering:
                 pass  # fileno() of another thread has left its entry, or will not
-        # Set by FileIO when the garbage collector calls; it warns itself of a descriptor of its own.
+        # Set by FileIO when the garbage collector calls. Of its own descriptor it warns itself.
         if self._finalizing and (  # type: ignore[attr-defined]
             self._fd_fate == FD_CLOSE or self._twin is not None
         ):

@@ -71,6 +71,26 @@ def dropped(root: str) -> Any:
     os.fdopen(os.open(root + "/f", os.O_WRONLY), "wb")
 
 
+def of_a_descriptor_that_can_do_more(root: str) -> Any:
+    fd = os.open(root + "/f", os.O_RDWR | os.O_CREAT)
+    said = [os.write(fd, b"some bytes"), os.lseek(fd, 0, os.SEEK_SET)]
+    calls = ("write", b"x"), ("truncate", 0), ("read", 2), ("readall",), ("readinto", bytearray(2))
+    for kind in (
+        lambda mode: open(fd, mode, 0, closefd=False),
+        lambda mode: io.FileIO(fd, mode, False),
+    ):
+        for mode in ("rb", "wb", "r+b"):
+            file = kind(mode)
+            for name, *arguments in calls:
+                try:
+                    said.append(getattr(file, name)(*arguments))
+                except OSError as error:
+                    said += [type(error), str(error)]
+    with open(fd, "rb") as buffered, pytest.raises(io.UnsupportedOperation):
+        buffered.raw.write(b"x")
+    return said
+
+
 def no_bytes(root: str) -> Any:
     said = []
     with open(root + "/f", "w+b", 0) as file:
@@ -148,7 +168,7 @@ def temporary_files(root: str) -> Any:
 @pytest.mark.parametrize(
     "operation",
     [
-        raw_file, given_as_a_path, dropped, no_bytes, derived_inside, bad_arguments,
+        raw_file, given_as_a_path, of_a_descriptor_that_can_do_more, dropped, no_bytes, derived_inside, bad_arguments,
         beside_a_descriptor, around_descriptors, temporary_files,
     ],
     ids=lambda operation: operation.__name__,
