@@ -148,6 +148,31 @@ TEST(Paths, AreTakenByComponent) {
   EXPECT_EQ(AbsolutePath(std::string_view("a\0b", 3)).code(), EINVAL);
 }
 
+TEST(Paths, AreNormalOrNot) {
+  for (const char* path : {"a", "a/b", "...", ".a/..b", "a b"}) {
+    EXPECT_TRUE(IsNormalBelow(path)) << path;
+    EXPECT_TRUE(IsNormal(std::string("/") + path)) << path;
+  }
+  for (const char* path : {".", "..", "a/", "a//b", "a/.", "./a", "a/../b", "/", "/a"}) {
+    EXPECT_FALSE(IsNormalBelow(path)) << path;
+    EXPECT_FALSE(IsNormal(std::string("/") + path)) << path;
+  }
+  EXPECT_FALSE(IsNormalBelow(""));
+  EXPECT_FALSE(IsNormalBelow(std::string_view("a\0b", 3)));
+  EXPECT_TRUE(IsNormal("/"));
+  EXPECT_FALSE(IsNormal("a"));
+}
+
+TEST(Paths, ThatAreRelativeNeedACurrentDirectory) {
+  class RemovedCwd : public Os {
+    int Getcwd(char*, size_t) override { return -ENOENT; }
+  } os;
+  SetOs(&os);
+  EXPECT_EQ(AbsolutePath("a").code(), ENOENT);
+  EXPECT_TRUE(AbsolutePath("/a").ok());
+  SetOs(nullptr);
+}
+
 TEST(Paths, EncodedNamesAreFileNamesAndDiffer) {
   std::mt19937 random(5);
   std::set<std::string> names = {"", ".", "..", "/", "%", "a/b", "a%2Fb", std::string(127, 'a')};

@@ -90,6 +90,10 @@ class FaultyOs : public Os {
     CAPIO_FAULT("symlinkat");
     return Os::SymlinkAt(target, dir, path);
   }
+  int Getcwd(char* buf, size_t cap) override {
+    CAPIO_FAULT("getcwd");
+    return Os::Getcwd(buf, cap);
+  }
   ssize_t ReadlinkAt(int dir, const char* path, char* buf, size_t cap) override {
     CAPIO_FAULT("readlinkat");
     return Os::ReadlinkAt(dir, path, buf, cap);

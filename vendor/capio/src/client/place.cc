@@ -1,7 +1,6 @@
 #include "client/place.h"
 
 #include <limits.h>
-#include <unistd.h>
 
 #include "capio/capio.h"
 #include "os/paths.h"
@@ -20,7 +19,7 @@ Result<std::string> Absolute(Session* session, std::string_view path, bool* move
   if (path.find('\0') != std::string_view::npos) return Status::Error(EINVAL);
   if (path.front() == '/') return std::string(path);
   char cwd[PATH_MAX];
-  if (::getcwd(cwd, sizeof cwd) == nullptr) return Status::Error(errno);
+  if (int error = os().Getcwd(cwd, sizeof cwd); error < 0) return Status::Error(-error);
   std::string base = cwd;
   if (auto inside = FromKernelName(session, base); inside.ok()) {
     std::string real = InRealDirectory(*session, *inside);
@@ -28,6 +27,17 @@ Result<std::string> Absolute(Session* session, std::string_view path, bool* move
     base = std::move(real);
   }
   return base.append(1, '/').append(path);
+}
+
+// A path taken from a current directory that is CAPIO_DIR's own, if that is all that there is to
+// it.
+bool BelowCwd(const Session& session, std::string_view path, std::string* relative) {
+  char cwd[PATH_MAX];
+  if (!IsNormalBelow(path) || os().Getcwd(cwd, sizeof cwd) < 0) return false;
+  if (!PathBelow(cwd, session.real_dir(), relative)) return false;
+  if (!relative->empty()) *relative += '/';
+  relative->append(path);
+  return true;
 }
 
 // ".." of something that is not there, or is no directory, leads nowhere: normalising alone would
@@ -71,7 +81,9 @@ Result<Place> PlaceOf(Session* session, std::string_view path, bool follow) {
   Place place;
   const Layers& layers = *session->store().layers;
   // What most programs use needs no copy.
-  if (!layers.links() && IsNormal(path) && PathBelow(path, session->dir(), &place.path) &&
+  if (!layers.links() &&
+      ((IsNormal(path) && PathBelow(path, session->dir(), &place.path)) ||
+       BelowCwd(*session, path, &place.path)) &&
       !IsHidden(place.path)) {
     if (!layers.LinkAbove(place.path)) return place;
     layers.NoteLink();

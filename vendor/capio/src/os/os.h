@@ -53,6 +53,7 @@ class Os {
   virtual int LinkAt(int from_dir, const char* from, int to_dir, const char* to, int flags);
   virtual int SymlinkAt(const char* target, int dir, const char* path);
   virtual ssize_t ReadlinkAt(int dir, const char* path, char* buf, size_t cap);
+  virtual int Getcwd(char* buf, size_t cap);  // NUL-terminated
   virtual int Fchmod(int fd, mode_t mode);
   virtual int Dup3(int from, int to, int flags);
   virtual int Fchown(int fd, uid_t uid, gid_t gid);

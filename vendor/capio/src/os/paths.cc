@@ -1,9 +1,10 @@
 #include "os/paths.h"
 
 #include <limits.h>
-#include <unistd.h>
 
 #include <vector>
+
+#include "os/os.h"
 
 namespace capio {
 
@@ -12,7 +13,7 @@ Result<std::string> AbsolutePath(std::string_view path) {
   if (path.find('\0') != std::string_view::npos) return Status::Error(EINVAL);
   if (path.front() == '/') return NormalizePath(path);
   char cwd[PATH_MAX];
-  if (::getcwd(cwd, sizeof cwd) == nullptr) return Status::Error(errno);
+  if (int error = os().Getcwd(cwd, sizeof cwd); error < 0) return Status::Error(-error);
   std::string joined = cwd;
   joined += '/';
   joined += path;
@@ -42,17 +43,18 @@ std::string NormalizePath(std::string_view absolute) {
 
 bool IsNormal(std::string_view path) {
   if (path.empty() || path.front() != '/') return false;
-  if (path.size() == 1) return true;
-  for (size_t at = 0; at < path.size();) {
-    // One component, after its slash.
-    size_t start = at + 1;
-    for (at = start; at < path.size() && path[at] != '/'; ++at) {
-      if (path[at] == '\0') return false;
+  return path.size() == 1 || IsNormalBelow(path.substr(1));
+}
+
+bool IsNormalBelow(std::string_view relative) {
+  for (size_t start = 0; start <= relative.size();) {
+    size_t end = start;
+    for (; end < relative.size() && relative[end] != '/'; ++end) {
+      if (relative[end] == '\0') return false;
     }
-    size_t size = at - start;
-    if (size == 0 || (path[start] == '.' && (size == 1 || (size == 2 && path[start + 1] == '.')))) {
-      return false;
-    }
+    std::string_view name = relative.substr(start, end - start);
+    if (name.empty() || name == "." || name == "..") return false;
+    start = end + 1;
   }
   return true;
 }

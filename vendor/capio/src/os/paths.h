@@ -15,6 +15,8 @@ Result<std::string> AbsolutePath(std::string_view path);
 std::string NormalizePath(std::string_view absolute);
 // Whether a path is its own absolute form.
 bool IsNormal(std::string_view path);
+// Whether a relative path is one without ".", ".." and slashes that say nothing.
+bool IsNormalBelow(std::string_view relative);
 
 // What a path says of its last component besides the name: "d/" and "d/." can only be directories.
 // Normalising drops it, so it has to be asked of the path as it was given.

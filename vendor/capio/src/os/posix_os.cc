@@ -110,6 +110,7 @@ int Os::LinkAt(int from_dir, const char* from, int to_dir, const char* to, int f
 int Os::SymlinkAt(const char* target, int dir, const char* path) {
   return Check(::symlinkat(target, dir, path));
 }
+int Os::Getcwd(char* buf, size_t cap) { return ::getcwd(buf, cap) == nullptr ? -errno : 0; }
 ssize_t Os::ReadlinkAt(int dir, const char* path, char* buf, size_t cap) {
   ssize_t n = ::readlinkat(dir, path, buf, cap);
   return n < 0 ? -errno : n;
