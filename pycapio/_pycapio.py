@@ -183,6 +183,7 @@ _FUNCTIONS: Final = (
     "capio_close",
     "capio_closedir",
     "capio_duplicate",
+    "capio_end_by_signal",
     "capio_expect_bytes",
     "capio_expose",
     "capio_file_status",
@@ -255,6 +256,12 @@ def _file_error(rc: int, name: Any) -> OSError:
     return os_error(rc, name if -rc in _WAITING else None)
 
 
+def interrupt_was_uncaught() -> bool:
+    """Whether what the main thread has ended by, or the prompt has shown last, is Ctrl-C."""
+    last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    return isinstance(last, KeyboardInterrupt)
+
+
 def _main_thread_unwinds() -> bool:
     """Whether this thread keeps a main thread waiting that KeyboardInterrupt or SystemExit is
     leaving: the end of a ``with`` block that joins its threads (an executor's), or of Python."""
@@ -262,8 +269,7 @@ def _main_thread_unwinds() -> bool:
     if threading.get_ident() == main.ident:
         return False
     if not main.is_alive():  # Python joins the threads that are left
-        last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-        return isinstance(last, KeyboardInterrupt)
+        return interrupt_was_uncaught()
     exceptions = getattr(sys, "_current_exceptions", None)  # CPython's
     handled = None if exceptions is None else exceptions().get(main.ident or 0)
     error = handled[1] if isinstance(handled, tuple) else handled  # a tuple before Python 3.12
@@ -409,6 +415,17 @@ def check_file(path: str, *, capio_dir: str, resolve_prefix: str) -> str:
 
 def cancel_waits(on: bool) -> None:
     _library.capio_cancel_waits(1 if on else 0)
+
+
+def end_by_signal_after_python() -> None:
+    """This process is going to send itself the signal that ends it, when Python has finalised: all
+    sessions end just before."""
+    try:
+        from ctypes import c_void_p, pythonapi
+    except ImportError:  # a Python without either: the server learns of the death
+        return
+    handler = _library.ffi.cast("uintptr_t", _library.capio_end_by_signal)
+    pythonapi.Py_AtExit(c_void_p(int(handler)))
 
 
 def session_info(session: Handle, what: int) -> str:

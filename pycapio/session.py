@@ -418,6 +418,10 @@ def _flush_at_exit() -> None:
     later still arrive, and libcapio's exit handler sees the exit status."""
     for session in list(_sessions):
         session.flush()
+    # After an uncaught KeyboardInterrupt Python kills itself, and no exit handler of C runs. At a
+    # prompt (sys.ps1) the one that was shown is over.
+    if _sessions and _pycapio.interrupt_was_uncaught() and not hasattr(sys, "ps1"):
+        _pycapio.end_by_signal_after_python()
 
 
 atexit.register(_flush_at_exit)

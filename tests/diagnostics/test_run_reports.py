@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,42 @@ def test_summary_with_files_on_disk(capio: Workflow) -> None:
         f"pycapio:   written to {capio.dir}: 1 file, 2.0 MB",
         "pycapio:   dropped, being neither permanent nor unread: 1 file, 2.0 MB",
     ]
+
+
+INTERRUPTED = """
+with open("whole", "wb") as f: f.write(bytes(50_000_000))
+with open("half", "w") as f:
+    f.write("begun")
+    raise KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize("launched", [True, False])
+def test_interrupted_step_waits_for_its_own(capio: Workflow, launched: bool) -> None:
+    """Python ends by SIGINT then, without exit handlers; all the same nothing comes after that."""
+    graph = {"name": "a", "input_stream": [], "output_stream": ["whole", "half"]}
+    config = capio.config(
+        [{**graph, "streaming": [{"name": ["whole"], "committed": "on_close"}]}],
+        permanent=["whole", "half"],
+    )
+    if launched:
+        step = capio.step("a", INTERRUPTED)
+    else:
+        step = capio.python(
+            "from pycapio import CapioContext\n"
+            "with CapioContext(capio_dir=DIR, workflow_name=WF, app_name='a',\n"
+            f"                  capio_cl_configuration_file={str(config)!r},\n"
+            "                  await_server_timeout_seconds=60):\n"
+            + textwrap.indent(INTERRUPTED, "    ")
+        )
+    step.finish(-signal.SIGINT)
+    assert (capio.dir / "whole").stat().st_size == 50_000_000
+    kept = f"{capio.dir}/.capio/salvage/{capio.name}/half"
+    assert Path(kept).read_text() == "begun"
+    assert told(step)[-1] == (
+        "pycapio: half is incomplete (its producer failed): what was written of it is kept as "
+        + kept
+    )
 
 
 def test_summary_from_a_context(capio: Workflow) -> None:

@@ -127,6 +127,15 @@ def test_wait_timeout(capio: Workflow, call: str) -> None:
     assert "app 'producer' has not started" in consumer.stdout
 
 
+@pytest.mark.parametrize("variable", ["CAPIO_WAIT_WARN", "CAPIO_WAIT_TIMEOUT", "CAPIO_LINGER"])
+@pytest.mark.parametrize("value", ["30s", "-1", "nan", "soon"])
+def test_no_number_of_seconds(capio: Workflow, variable: str, value: str) -> None:
+    """Not as if it were not set: the wait that it was to end would be one without end."""
+    step = capio.run("app", "print('never')\n", status=2, env={variable: value})
+    assert step.stdout == ""
+    assert f"{variable}='{value}' is no number of seconds" in step.stderr
+
+
 def test_wait_timeout_while_reading(capio: Workflow) -> None:
     capio.pair(["f"], committed="on_close", mode="no_update")
     producer = capio.step(

@@ -132,6 +132,10 @@ CAPIO_EXPORT int capio_session_fail_abandoned(capio_session *session);
  * does not answer, or falls silent for five times wait_ms.
  * Files still open stay usable as plain descriptors. The handle is freed. [waits for the server] */
 CAPIO_EXPORT int capio_session_close(capio_session *session, uint32_t wait_ms);
+/* Ends every session as exit(3) with a bad status does, and waits for the server as that does: for a process that is about
+ * to end by a signal that it sends itself, which runs no exit handlers (as Python ends after an uncaught
+ * KeyboardInterrupt). Has the type of a handler of atexit(3). [waits for the server] */
+CAPIO_EXPORT void capio_end_by_signal(void);
 /* Changes CAPIO_SESSION_* flags after the fact (PERSIST and TEARDOWN). */
 CAPIO_EXPORT int capio_session_set_flags(capio_session *session, uint32_t set, uint32_t clear);
 

@@ -271,6 +271,7 @@ uint32_t capio_abi_version(void) { return CAPIO_ABI_VERSION; }
 const char* capio_version(void) { return CAPIO_VERSION; }
 const char* capio_last_error(void) { return capio::last_error.c_str(); }
 void capio_cancel_waits(int on) { capio::CancelWaits(on != 0); }
+void capio_end_by_signal(void) { capio::AtExit(EXIT_FAILURE, nullptr); }
 const char* capio_wait_needs(void) { return capio::LastWaitNeeds().c_str(); }
 
 void capio_session_options_init(capio_session_options* options) {

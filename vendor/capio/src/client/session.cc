@@ -114,6 +114,9 @@ Result<std::shared_ptr<Session>> Session::Open(const SessionConfig& config) {
   }
   auto size = AppSizeFromEnvironment();
   if (!size.ok()) return size.status();
+  for (const char* name : {"CAPIO_WAIT_WARN", "CAPIO_WAIT_TIMEOUT", "CAPIO_LINGER"}) {
+    CAPIO_RETURN_IF_ERROR(CheckSecondsVariable(name));
+  }
   auto limit = MemoryLimitFromEnvironment();
   if (!limit.ok()) return limit.status();
   session->memory_limit_ = *limit;
