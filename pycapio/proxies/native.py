@@ -1,8 +1,9 @@
 """Says so, once for each library, when native code is given the path of a managed file; or does
 with Python what native code would do, for data bases.
 
-Such a library opens the file by itself, in CAPIO_DIR, and neither waits nor publishes. Its entry
-points are wrapped when it is imported. So are two functions that are no library's.
+Such a library opens the file by itself, in CAPIO_DIR, and neither waits nor publishes; a directory
+that only the store has is made there first. Its entry points are wrapped when it is imported. So
+are two functions that are no library's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from pycapio import children
-from pycapio.proxies import sockets
+from pycapio.proxies import on_disk, sockets
 
 
 class _EntryPoint(NamedTuple):
@@ -139,10 +140,16 @@ def _wrap(module: ModuleType, is_managed: _Test) -> None:
     def look(point: _EntryPoint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Two frames below the caller of the library."""
         path = args[point.at] if len(args) > point.at else kwargs.get(point.keyword)
-        if library in _told or not isinstance(path, (str, bytes, os.PathLike)):
+        if not isinstance(path, (str, bytes, os.PathLike)):
             return
         text = os.fsdecode(path)
-        if text[:1] != ":" and is_managed(text):  # ":memory:"
+        if text[:1] == ":" or not is_managed(text):  # ":memory:"
+            return
+        try:
+            on_disk.make_directory_of(text)
+        except OSError:
+            pass  # the library will say that it cannot make its file
+        if library not in _told:
             _told.add(library)
             warnings.warn(
                 f"pycapio: {module.__name__} opens {text!r} in native code, where it is neither "

@@ -9,19 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-import posixpath
-import stat as _stat
 from types import ModuleType
 from typing import Any
 
 from pycapio._pycapio import FOR_LOOKUP, NOFOLLOW
 from pycapio.patching import proxy_for
-from pycapio.proxies import places
+from pycapio.proxies import on_disk, places
 from pycapio.proxies._dispatch import backing, managed
-
-_mkdir = os.mkdir
-_os_lstat = os.lstat
-_os_stat = os.stat
 
 
 def bind_for(socket: ModuleType) -> Any:
@@ -47,25 +41,9 @@ def install(socket: ModuleType) -> None:
 
 
 def _prepare(address: Any) -> None:
-    path = places.joined(places.current_directory(), address)
-    missing = []
-    directory = posixpath.dirname(path)
-    try:
-        if _exists(path):
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        while not _is_real(directory):
-            where = backing(directory, FOR_LOOKUP)
-            if where is None:
-                return
-            missing.append((directory, _stat.S_IMODE(_os_stat(where).st_mode)))
-            directory = posixpath.dirname(directory)
-    except FileNotFoundError:
-        return  # the kernel says so, too
-    for directory, mode in reversed(missing):
-        try:
-            _mkdir(directory, mode)
-        except FileExistsError:
-            continue
+    if _exists(places.joined(places.current_directory(), address)):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    on_disk.make_directory_of(address)
 
 
 def _exists(path: Any) -> bool:
@@ -74,12 +52,4 @@ def _exists(path: Any) -> bool:
         where = backing(path, FOR_LOOKUP | NOFOLLOW)
     except OSError:
         return False
-    return where is not None and _is_real(where)
-
-
-def _is_real(path: Any) -> bool:
-    try:
-        _os_lstat(path)
-    except OSError:
-        return False
-    return True
+    return where is not None and on_disk.is_there(where)

@@ -7,6 +7,7 @@ so that it is the close that hands each file over.
 
 from __future__ import annotations
 
+import stat
 import sys
 import textwrap
 from typing import Any, NamedTuple
@@ -279,6 +280,14 @@ NATIVE = {
 }
 
 
+NATIVE_WRITERS = {
+    "sqlite3": "with sqlite3.connect(path) as base: base.execute('create table t (n)')",
+    "h5py": "with h5py.File(path, 'w') as file: file['n'] = [1, 2]",
+    "netCDF4": "netCDF4.Dataset(path, 'w').close()",
+    "pyarrow.feather": "pyarrow.feather.write_feather(pyarrow.table({'a': [1]}), path)",
+}
+
+
 @pytest.mark.parametrize("call", [(name, call) for name in NATIVE for call in NATIVE[name]])
 def test_native_code_that_opens_by_path_is_pointed_out_once(
     capio: Any, call: tuple[str, str]
@@ -302,6 +311,48 @@ def test_native_code_that_opens_by_path_is_pointed_out_once(
     warned = [line for line in step.stderr.splitlines() if "RuntimeWarning: pycapio:" in line]
     assert len(warned) == 1, step.stderr
     assert "native code" in warned[0] and "docs/limits.md" in warned[0]
+
+
+@pytest.mark.parametrize("path", ["made/deep/f", "os.path.abspath('made/deep/f')"])
+@pytest.mark.parametrize("name", NATIVE_WRITERS)
+def test_native_code_writes_into_a_directory_that_python_has_made(
+    capio: Any, name: str, path: str
+) -> None:
+    pytest.importorskip(name, reason=ABSENT.format(name))
+    step = capio.run(
+        "producer",
+        f"""
+        import os, warnings
+        warnings.simplefilter("ignore")
+        import {name}
+        os.mkdir("made", 0o750)
+        os.mkdir("made/deep", 0o700)
+        path = {path if "(" in path else repr(path)}
+        {NATIVE_WRITERS[name]}
+        print(os.listdir("made/deep"), os.path.getsize(path) > 0)
+        """,
+    )
+    step.expect("['f'] True")
+    assert (capio.dir / "made/deep/f").stat().st_size > 0
+    modes = [stat.S_IMODE((capio.dir / name).stat().st_mode) for name in ("made", "made/deep")]
+    assert modes == [0o750, 0o700]
+
+
+def test_native_code_that_cannot_have_its_directory_says_so(capio: Any) -> None:
+    step = capio.run(
+        "producer",
+        """
+        import os, sqlite3
+        os.mkdir("made")
+        for path in ("missing/f", "made/missing/f"):
+            try:
+                sqlite3.connect(path)
+            except sqlite3.OperationalError as error:
+                print(error)
+        print(os.path.exists("missing"), os.listdir("made"))
+        """,
+    )
+    step.expect("unable to open database file", "unable to open database file", "False []")
 
 
 def test_a_class_that_is_watched_is_itself(capio: Any) -> None:
