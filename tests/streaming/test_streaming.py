@@ -406,6 +406,34 @@ def test_a_file_its_producers_never_made(capio: Workflow) -> None:
     consumer.finish()
 
 
+@pytest.mark.parametrize(
+    "opening",
+    [
+        "open('f', 'a')",
+        "open('f', 'x')",
+        "open('f', 'a+b', 0)",
+        "os.fdopen(os.open('f', os.O_RDWR | os.O_CREAT), 'w')",
+        "os.fdopen(os.open('f', os.O_RDONLY | os.O_CREAT), 'r')",
+    ],
+)
+def test_a_file_its_producers_never_made_is_made_by_who_creates_it(
+    capio: Workflow, opening: str
+) -> None:
+    """A log, or a lock, under a pattern that names another step's outputs, as in batch."""
+    capio.pair(["*"])
+    producer = capio.step("producer", "input()\n")
+    consumer = capio.step(
+        "consumer",
+        f"import os\nprint('opens', flush=True)\nfile = {opening}\nfile.close()\n"
+        "print(os.path.getsize('f'))\ntry: open('g')\nexcept FileNotFoundError: print('none')\n",
+    )
+    consumer.expect("opens")
+    producer.send()
+    producer.finish()
+    consumer.expect("0", "none")
+    assert "does not name among its outputs" in consumer.finish().stderr
+
+
 def test_sources_and_tracebacks_do_not_wait(capio: Workflow) -> None:
     """The step's own script and modules lie in CAPIO_DIR, under the rule * of another app."""
     (capio.dir / "step_a.py").write_text(

@@ -195,17 +195,17 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
   bool follow = (flags & O_NOFOLLOW) == 0 && !exclusive;
   int plain = flags & ~(O_CREAT | O_EXCL | O_TRUNC);
   if (rule->declared() && !session->DeclaredProducer(*rule)) {
-    if (truncate) {
-      session->Warn("producer:" + relative,
-                    "app '" + session->app_name() + "' writes " + session->dir() + "/" + relative +
-                        ", which the CAPIO-CL file does not name among its outputs");
-    } else {
+    bool makes = truncate;
+    if (!truncate) {
       // To change what somebody else makes, it must be there, and whole, first.
       struct stat st = {};
       auto layer = AwaitExistence(session.get(), relative, follow, &st);
-      if (!layer.ok()) return layer.status();
-      if (exclusive) return Status::Error(EEXIST);
-      Fd watched(os().OpenAt(layers.DirOf(*layer), At(relative), O_RDONLY, 0));
+      // Nobody makes it any more, so whoever comes with O_CREAT does.
+      makes = layer.code() == ENOENT && (flags & O_CREAT) != 0;
+      if (!layer.ok() && !makes) return layer.status();
+      if (exclusive && !makes) return Status::Error(EEXIST);
+      Fd watched;
+      if (!makes) watched.reset(os().OpenAt(layers.DirOf(*layer), At(relative), O_RDONLY, 0));
       if (watched.valid() && *layer != Layer::kReal) {
         bool made = false;
         auto record = RecordOf(session.get(), watched.get(), relative, &made);
@@ -214,6 +214,11 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
           CAPIO_RETURN_IF_ERROR(session->WaitForCommit(*record));
         }
       }
+    }
+    if (makes) {
+      session->Warn("producer:" + relative,
+                    "app '" + session->app_name() + "' writes " + session->dir() + "/" + relative +
+                        ", which the CAPIO-CL file does not name among its outputs");
     }
   }
 
