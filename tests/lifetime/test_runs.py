@@ -15,6 +15,7 @@ import pytest
 from workflows import Step, Workflow, wait_for_end
 
 LONG = {"CAPIO_LINGER": "3600"}
+SAYS_SO = {"CAPIO_WAIT_WARN": "0.2"}
 WRITE = "open('f', 'w').write('made')\nprint('made', flush=True)\ninput()\n"
 READ = """
     try:
@@ -155,6 +156,49 @@ def test_capio_dir_of_the_earlier_run_is_no_more(capio: Workflow) -> None:
     capio.run("app", "open('f', 'w').write('x')\n")
     assert capio.wait_for_server_end()
     assert (capio.dir / "f").read_text() == "x"
+
+
+def make_anew(directory: Path) -> None:
+    """As a user begins again."""
+    shutil.rmtree(directory)
+    directory.mkdir()
+
+
+def test_capio_dir_is_made_anew_while_the_server_waits(capio: Workflow) -> None:
+    """The server is the old directory's, and could write nothing into the new one."""
+    capio.pair(["f"], committed="on_close", permanent=["out"])
+    capio.run("producer", "open('f', 'w').write('old')\n", env=LONG)
+    make_anew(capio.dir)
+    consumer = capio.step(
+        "consumer", "open('out', 'w').write(open('f').read())\n", env=LONG | SAYS_SO
+    )
+    told = consumer.expect_error("waiting .*/f to exist")
+    assert "app 'producer' has not started" in told
+    producer = capio.run("producer", "open('f', 'w').write('new')\n", env=LONG)
+    consumer.finish()
+    assert capio.wait_for_server_end()
+    assert (capio.dir / "out").read_text() == "new"
+    assert salvaged(capio).read_text() == "old"
+    assert "an earlier run" in producer.stderr + consumer.stderr  # whoever ends first is told
+
+
+def test_capio_dir_is_made_anew_while_a_step_runs(capio: Workflow) -> None:
+    capio.pair(["f"], committed="on_close")
+    step = capio.step("producer", WRITE)
+    step.expect("made")
+    make_anew(capio.dir)
+    refused = capio.run("consumer", READ, status=1, env={"CAPIO_WAIT_TIMEOUT": "20"})
+    assert refused.stdout == ""
+    assert (
+        f"workflow '{capio.name}' is running on a CAPIO_DIR {capio.dir} that has been removed, or "
+        "renamed, since; let its steps end first" in refused.stderr
+    )
+    step.send()
+    assert "its bytes stay in" in step.finish().stderr
+    assert capio.wait_for_server_end()
+    capio.run("producer", "open('f', 'w').write('new')\n", env=LONG)
+    capio.run("consumer", READ).expect("new")
+    assert salvaged(capio).read_text() == "made"
 
 
 DISK = """

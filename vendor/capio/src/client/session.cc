@@ -187,26 +187,32 @@ Status Session::Connect() {
     auto store = Store::Open(config_.workflow);
     // One that nobody serves may be an earlier run's: that is for a server to find out.
     if (!store.ok() && store.code() != ENOENT && store.code() != ENXIO) return store.status();
+    int64_t left = (deadline - os().MonotonicNs()) / 1'000'000;
     bool closing = false;
     if (store.ok()) {
       store_ = store.take();
       closing = store_->segment->header().phase.load() != kPhaseRunning;
       if (!closing && store_->Served()) {
-        CAPIO_RETURN_IF_ERROR(CheckSameWorkflow());
-        Status s = AttachOnce();
-        if (s.ok()) {
-          SayHello();
-          return s;
+        Status same = CheckSameWorkflow();
+        // The server of a CAPIO_DIR that has been removed, and that has no clients any more, ends
+        // when somebody comes.
+        closing = same.code() == ESTALE && !store_->AnyoneAlive() && left > 0;
+        if (!closing) {
+          CAPIO_RETURN_IF_ERROR(same);
+          Status s = AttachOnce();
+          if (s.ok()) {
+            SayHello();
+            return s;
+          }
+          if (s.code() != ESTALE || os().MonotonicNs() > deadline) return s;
+          continue;
         }
-        if (s.code() != ESTALE || os().MonotonicNs() > deadline) return s;
-        continue;
       }
     }
     if (closing && store_->Served()) {
       // The server is on its way out: its end closes our connection. Bounded, since it may decide
       // to stay.
       Fd socket = store_->ConnectToServer();
-      int64_t left = (deadline - os().MonotonicNs()) / 1'000'000;
       if (left <= 0) {
         return Translated(ETIMEDOUT, "the server of workflow '" + config_.workflow +
                                          "' is still ending; run again in a moment");
@@ -226,12 +232,14 @@ Status Session::Connect() {
 }
 
 Status Session::CheckSameWorkflow() const {
-  struct stat ours = {};
-  struct stat theirs = {};
   const Header& header = store_->segment->header();
-  if (os().FstatAt(AT_FDCWD, real_dir_.c_str(), &ours, 0) < 0 ||
-      os().Fstat(store_->real.get(), &theirs) < 0 || ours.st_ino != theirs.st_ino ||
-      ours.st_dev != theirs.st_dev) {
+  if (!store_->IsOn(real_dir_) && real_dir_ == header.capio_dir) {
+    return Translated(ESTALE, "workflow '" + config_.workflow + "' is running on a CAPIO_DIR " +
+                                  real_dir_ +
+                                  " that has been removed, or renamed, since; let its steps end "
+                                  "first, or use another workflow name");
+  }
+  if (!store_->IsOn(real_dir_)) {
     return Translated(EBUSY, "workflow '" + config_.workflow + "' is running on CAPIO_DIR " +
                                  header.capio_dir + ", not on " + real_dir_ +
                                  "; give this one another workflow name");

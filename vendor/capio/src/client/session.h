@@ -150,6 +150,7 @@ class Session {
   void SayHello();
   bool IsRoot() const;
   void Send(const Message& message);
+  // ESTALE: CAPIO_DIR has been made anew. EBUSY: it is another, or the CAPIO-CL file is.
   Status CheckSameWorkflow() const;
   Status StartServer() const;
   void ReviveServer();

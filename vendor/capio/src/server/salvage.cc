@@ -15,23 +15,6 @@ namespace {
 
 constexpr size_t kNamesShown = 5;
 
-bool AnyoneAlive(Store* store) {
-  const Header& header = store->segment->header();
-  uint32_t used = header.slots_used.load(std::memory_order_acquire);
-  for (uint32_t slot = 1; slot < used; ++slot) {
-    if (store->locks->Held(slot)) return true;
-  }
-  return false;
-}
-
-bool SameDirectory(const Store* store, const std::string& capio_dir) {
-  struct stat theirs = {};
-  struct stat ours = {};
-  return os().Fstat(store->real.get(), &theirs) == 0 &&
-         os().FstatAt(AT_FDCWD, capio_dir.c_str(), &ours, 0) == 0 && theirs.st_dev == ours.st_dev &&
-         theirs.st_ino == ours.st_ino;
-}
-
 // "a, b and 3 more".
 std::string Names(const std::vector<std::string>& names) {
   std::string text;
@@ -69,11 +52,11 @@ std::string DateOf(int64_t ns) {
 int64_t LingerNs() { return SecondsVariable("CAPIO_LINGER", 60'000'000'000); }
 
 bool SameRun(Store* store, const SegmentSpec& ours) {
-  if (AnyoneAlive(store)) return true;
+  if (store->AnyoneAlive()) return true;
   const Header& header = store->segment->header();
   std::string run = header.run_id;
   if (header.phase.load() == kPhaseDone || BootId() != header.boot_id) return false;
-  if (!SameDirectory(store, ours.capio_dir)) return false;
+  if (!store->IsOn(ours.capio_dir)) return false;
   if ((ours.flags & kHasConfig) != 0 && ours.config_hash != header.config_hash) return false;
   if (!run.empty() && !ours.run_id.empty()) return run == ours.run_id;
   return os().RealtimeNs() - header.alive_ns.load() <= LingerNs();

@@ -162,6 +162,7 @@ Status Server::Prepare(const ServerOptions& options, bool adopted,
                        std::vector<std::shared_ptr<Store>> earlier) {
   Header& header = store_->segment->header();
   header.server_pid.store(::getpid());
+  store_->NoteDirectory();
   // An earlier server may have been killed while it was ending, or moving a file.
   header.phase.store(kPhaseRunning);
   for (auto& name : header.moving) name.store(0, std::memory_order_seq_cst);
@@ -777,6 +778,8 @@ bool Server::MayEnd() {
   // Somebody who is no client, but has inherited a descriptor, still writes.
   if (!closing_.empty()) return false;
   const Header& header = store_->segment->header();
+  // Steps still to come would be of another run.
+  if (SeenClient() && !store_->IsOn(header.capio_dir)) return true;
   uint32_t flags = header.flags.load(std::memory_order_acquire);
   bool waited = os().MonotonicNs() - idle_since_ >= LingerNs();
   if (!SeenClient()) return waited && options_.daemon;

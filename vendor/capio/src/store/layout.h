@@ -15,7 +15,7 @@
 namespace capio {
 
 constexpr uint64_t kSegmentMagic = 0x31474553'4f495041;  // "APIOSEG1"
-constexpr uint32_t kLayoutVersion = 8;
+constexpr uint32_t kLayoutVersion = 9;
 constexpr uint32_t kMaxClients = 1024;  // slot 0 is the server's
 constexpr uint32_t kMaxApps = 256;
 // With 100,000 files a look-up meets a record and no other, mostly.
@@ -303,6 +303,8 @@ struct Header {
   std::atomic<uint64_t> moving[kMovers];  // hashes of names that the server is moving to another
                                           // layer, never 0
   std::atomic<int64_t> alive_ns;          // realtime; last sign of life of a server or client
+  std::atomic<uint64_t> dir_device;       // CAPIO_DIR as the server knows it: its name may lead to
+  std::atomic<uint64_t> dir_inode;        // another directory since
   char boot_id[40];
   char run_id[128];
   char capio_dir[4096];

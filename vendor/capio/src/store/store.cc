@@ -253,6 +253,28 @@ bool Store::Linked() const {
          st.st_dev == dir_stat_.st_dev;
 }
 
+bool Store::AnyoneAlive() const {
+  uint32_t used = segment->header().slots_used.load(std::memory_order_acquire);
+  for (uint32_t slot = 1; slot < used; ++slot) {
+    if (locks->Held(slot)) return true;
+  }
+  return false;
+}
+
+bool Store::IsOn(const std::string& directory) const {
+  const Header& header = segment->header();
+  struct stat st = {};
+  return os().FstatAt(AT_FDCWD, directory.c_str(), &st, 0) == 0 &&
+         st.st_dev == header.dir_device.load() && st.st_ino == header.dir_inode.load();
+}
+
+void Store::NoteDirectory() {
+  struct stat st = {};
+  if (os().Fstat(real.get(), &st) < 0) return;
+  segment->header().dir_device.store(st.st_dev);
+  segment->header().dir_inode.store(st.st_ino);
+}
+
 Status Store::Listen() {
   listener.reset(os().Socket(SOCK_SEQPACKET | SOCK_NONBLOCK));
   if (!listener.valid()) return Status::Error(-listener.get());
@@ -322,6 +344,7 @@ Result<std::shared_ptr<Store>> Store::Create(const std::string& workflow, const 
     if (!segment.ok()) return segment.status();
     if (Identities::ByBirth(store->tree.get())) (*segment)->header().flags.fetch_or(kByBirth);
     CAPIO_RETURN_IF_ERROR(store->Assemble(segment.take()));
+    store->NoteDirectory();
     // Nobody may use the fs tree until that is out of the way.
     if (store->fs->Leftover()) store->segment->header().phase.store(kPhaseStarting);
     return store->Listen();

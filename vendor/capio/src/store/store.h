@@ -76,6 +76,12 @@ class Store {
 
   // Still the one under its name.
   [[nodiscard]] bool Linked() const;
+  // A client lives.
+  [[nodiscard]] bool AnyoneAlive() const;
+  // CAPIO_DIR is the directory of this name; if not, it has been removed or renamed, or is another.
+  [[nodiscard]] bool IsOn(const std::string& directory) const;
+  // As whoever serves it from now on, who writes into the directory that is open here.
+  void NoteDirectory();
   // Somebody serves it.
   [[nodiscard]] bool Served() const { return locks->Held(0); }
   // A socket connected to the server; does not wait for it.
