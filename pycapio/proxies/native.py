@@ -1,5 +1,5 @@
 """Says so, once for each library, when native code is given the path of a managed file; or does
-with Python what native code would do, for data bases.
+with Python what native code would do, for data bases and XML.
 
 Such a library opens the file by itself, in CAPIO_DIR, and neither waits nor publishes; a directory
 that only the store has is made there first. Its entry points are wrapped when it is imported. So
@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from pycapio import children
 from pycapio.proxies import on_disk, sockets
+from pycapio.proxies._dispatch import managed
 
 
 class _EntryPoint(NamedTuple):
@@ -38,8 +39,14 @@ _POLARS_READERS: Final = (
 )
 _POLARS_WRITERS: Final = ("write_csv", "write_ipc", "write_ndjson", "write_parquet")
 
+_PYSAM_FILES: Final = ("AlignmentFile", "FastaFile", "FastxFile", "TabixFile", "VariantFile")
+
 # By module: the entry points, and the way out.
 _ENTRY_POINTS: Final[dict[str, tuple[tuple[_EntryPoint, ...], str]]] = {
+    "duckdb": (
+        (_EntryPoint("connect", 0, "database"),),
+        "put the data base outside CAPIO_DIR, or exclude it",
+    ),
     "h5py": (
         (_EntryPoint("File.__init__", 1, "name"),),
         "pass an open file: h5py.File(open(path, 'rb'), 'r')",
@@ -88,7 +95,16 @@ _ENTRY_POINTS: Final[dict[str, tuple[tuple[_EntryPoint, ...], str]]] = {
         ),
         "pass an open file: pyarrow.parquet.read_table(open(path, 'rb'))",
     ),
-    "sqlite3": (
+    "pysam": (
+        tuple(_EntryPoint(name, 0, "filename") for name in _PYSAM_FILES),
+        "pass an open file, where it takes one: pysam.AlignmentFile(open(path, 'rb'))",
+    ),
+    "rasterio": (
+        (_EntryPoint("open", 0, "fp"),),
+        "pass an open file: rasterio.open(open(path, 'rb'))",
+    ),
+    # Which sqlite3 has its functions from, and others take them from.
+    "sqlite3.dbapi2": (
         (_EntryPoint("connect", 0, "database"),),
         "put the data base outside CAPIO_DIR, or exclude it",
     ),
@@ -97,6 +113,9 @@ _ENTRY_POINTS: Final[dict[str, tuple[tuple[_EntryPoint, ...], str]]] = {
 # Data bases of native code, of which dbm.open and shelve.open take the first that Python has. New
 # ones in CAPIO_DIR are of the kind that is written in Python.
 _DATA_BASES: Final = ("dbm.gnu", "dbm.ndbm", "dbm.sqlite3")
+
+# Functions that read the file that they are given the path of, or an open one.
+_PARSERS: Final = {"lxml.etree": "parse", "lxml.objectify": "parse"}
 
 # What else is replaced when it is imported: socket.bind, Process.start.
 _OF_PYTHON: Final = ("socket", children.PROCESS_MODULE)
@@ -127,12 +146,15 @@ def watch(spec: ModuleSpec, is_managed: _Test) -> ModuleSpec:
 
 
 def is_watched(fullname: str) -> bool:
-    return fullname in _ENTRY_POINTS or fullname in _DATA_BASES or fullname in _OF_PYTHON
+    return any(fullname in those for those in (_ENTRY_POINTS, _DATA_BASES, _PARSERS, _OF_PYTHON))
 
 
 def _wrap(module: ModuleType, is_managed: _Test) -> None:
     if module.__name__ in _DATA_BASES:
         module.open = _dumb_if_new(module.open, is_managed)  # type: ignore[attr-defined]
+        return
+    if name := _PARSERS.get(module.__name__):
+        setattr(module, name, _parse_opened(getattr(module, name)))
         return
     points, way_out = _ENTRY_POINTS[module.__name__]
     library = module.__name__.partition(".")[0]
@@ -140,6 +162,8 @@ def _wrap(module: ModuleType, is_managed: _Test) -> None:
     def look(point: _EntryPoint, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Two frames below the caller of the library."""
         path = args[point.at] if len(args) > point.at else kwargs.get(point.keyword)
+        if isinstance(path, list) and path:
+            path = path[0]
         if not isinstance(path, (str, bytes, os.PathLike)):
             return
         text = os.fsdecode(path)
@@ -182,6 +206,28 @@ def _dumb_if_new(original: Any, is_managed: _Test) -> Any:
         return original(*args, **kwargs)
 
     return open
+
+
+def _parse_opened(original: Any) -> Any:
+    @functools.wraps(original)
+    def parse(source: Any, *args: Any, **kwargs: Any) -> Any:
+        if managed(source) is None or "://" in os.fsdecode(source):
+            return original(source, *args, **kwargs)
+        try:
+            file = open(source, "rb")
+        except (FileNotFoundError, IsADirectoryError, PermissionError):  # the library's own words
+            return original(source, *args, **kwargs)
+        with file:
+            if kwargs.get("base_url") is None:
+                kwargs["base_url"] = os.fsdecode(source)
+            content: Any = file
+            if file.peek(2)[:2] == b"\x1f\x8b":  # which libxml2 unpacks
+                import gzip
+
+                content = gzip.GzipFile(fileobj=file)
+            return original(content, *args, **kwargs)
+
+    return parse
 
 
 _Look = Callable[[tuple[Any, ...], dict[str, Any]], None]

@@ -153,6 +153,29 @@ CASES = {
         "import PIL.Image\nwith PIL.Image.open('f.png') as i: print(i.size, i.getpixel((3, 3)))",
         "(30, 20) (255, 0, 0)",
     ),
+    # lxml reads by path what it would have opened itself.
+    "lxml": Case(
+        "lxml",
+        "import gzip\n"
+        "with open('f.xml', 'wb') as file: file.write(b'<r><c>1</c><c>2</c></r>')\n"
+        "with gzip.open('f.xml.gz', 'wb') as file: file.write(b'<r/>')\n"
+        "with open('f.bad', 'wb') as file: file.write(b'<r>')",
+        "from pathlib import Path\n"
+        "from lxml import etree, html, objectify\n"
+        "tree = etree.parse('f.xml'); print(len(tree.getroot()), tree.docinfo.URL)\n"
+        "print(html.parse(Path('f.xml')).docinfo.URL, objectify.parse(b'f.xml').getroot().c[1])\n"
+        "print(etree.parse('f.xml.gz').getroot().tag, len(list(etree.iterparse('f.xml'))))\n"
+        "try: etree.parse('f.bad')\nexcept etree.XMLSyntaxError as error: print(error.filename)\n"
+        "try: etree.parse('absent')\nexcept OSError as error: print(error)",
+        "2 f.xml\nf.xml 2\nr 3\nf.bad\n"
+        "Error reading file 'absent': failed to load \"absent\": No such file or directory",
+    ),
+    "pandas_html": Case(
+        "pandas lxml",
+        "pandas.DataFrame({'a': [1, 2]}).to_html('f.html')",
+        "print(pandas.read_html('f.html')[0].a.sum())",
+        "3",
+    ),
     "aiofiles": Case(
         "aiofiles",
         "import asyncio, aiofiles.os\n"
@@ -262,6 +285,7 @@ def test_files_are_there_for_those_without_pycapio(capio: Any) -> None:
 
 # By module: calls that open a path in native code.
 NATIVE = {
+    "duckdb": ("duckdb.connect('f.duckdb')",),
     "h5py": ("h5py.File('f.h5', 'w')",),
     "netCDF4": ("netCDF4.Dataset('f.nc', 'w')", "netCDF4.Dataset(filename='f.nc')"),
     "pandas": (
@@ -269,19 +293,27 @@ NATIVE = {
         "pandas.read_parquet('absent.parquet')",
     ),
     "pyarrow.csv": ("pyarrow.csv.read_csv('f.csv')", "pyarrow.csv.open_csv('f.csv')"),
-    "pyarrow.dataset": ("pyarrow.dataset.dataset(source='f.parquet')",),
+    "pyarrow.dataset": (
+        "pyarrow.dataset.dataset(source='f.parquet')",
+        "pyarrow.dataset.dataset(['f.parquet', 'g.parquet'])",
+    ),
     "pyarrow.feather": ("pyarrow.feather.write_feather(pyarrow.table({'a': [1]}), 'f.feather')",),
     "pyarrow.parquet": (
         "pyarrow.parquet.write_table(pyarrow.table({'a': [1]}), 'f.parquet')",
         "pyarrow.parquet.read_table('f.parquet')",
         "pyarrow.parquet.ParquetFile('f.parquet')",
     ),
+    "pysam": ("pysam.FastaFile('f.fa')", "pysam.AlignmentFile(filename='f.bam')"),
+    "rasterio": ("rasterio.open('f.tif')",),
+    "sqlalchemy": ("sqlalchemy.create_engine('sqlite:///f.db').connect()",),
     "sqlite3": ("sqlite3.connect('f.db')",),
 }
 
 
 NATIVE_WRITERS = {
     "sqlite3": "with sqlite3.connect(path) as base: base.execute('create table t (n)')",
+    "sqlalchemy": "with sqlalchemy.create_engine('sqlite:///' + path).begin() as base:"
+    " base.execute(sqlalchemy.text('create table t (n int)'))",
     "h5py": "with h5py.File(path, 'w') as file: file['n'] = [1, 2]",
     "netCDF4": "netCDF4.Dataset(path, 'w').close()",
     "pyarrow.feather": "pyarrow.feather.write_feather(pyarrow.table({'a': [1]}), path)",
