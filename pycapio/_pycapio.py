@@ -319,7 +319,7 @@ def open_session(
     options = ffi.new("capio_session_options *")
     _library.capio_session_options_init(options)
     keep = {
-        name: ffi.new("char[]", os.fsencode(value))
+        name: ffi.new("char[]", _without_nul(name, value))
         for name, value in (
             ("capio_dir", capio_dir),
             ("app_name", app_name),
@@ -339,6 +339,13 @@ def open_session(
     if rc < 0:
         raise PyCAPIOException(_sentence(-rc), -rc)
     return out[0]
+
+
+def _without_nul(name: str, value: str) -> bytes:
+    text = os.fsencode(value)
+    if b"\0" in text:
+        raise ValueError(f"{name}: embedded null byte")
+    return text
 
 
 def close_session(session: Handle, wait_ms: int) -> None:

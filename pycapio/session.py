@@ -103,7 +103,7 @@ class Session:
                 config_path=_absolute(options.capio_cl_configuration_file),
                 resolve_prefix=_absolute(options.resolve_prefix),
                 handover=handover,
-                await_server_ms=max(1, int(options.await_server_timeout_seconds * 1000)),
+                await_server_ms=_await_ms(options.await_server_timeout_seconds),
                 flags=options.flags | _worker_flag(),
             )
             self.options = options._replace(capio_dir=capio_dir)
@@ -305,6 +305,14 @@ def _worker_flag() -> int:
     if process is not None and process.parent_process() is not None:
         return _pycapio.SESSION_WORKER
     return 0
+
+
+def _await_ms(seconds: float) -> int:
+    if not isinstance(seconds, (int, float)):
+        raise TypeError(f"await_server_timeout_seconds is a {type(seconds).__name__}, not a number")
+    if not seconds > 0:
+        raise ValueError(f"await_server_timeout_seconds is a number above 0, not {seconds!r}")
+    return max(1, int(min(seconds, 1e6) * 1000))
 
 
 def _fix_store() -> None:

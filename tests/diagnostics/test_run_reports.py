@@ -272,6 +272,24 @@ def test_inputs_of_somebody_else(capio: Workflow) -> None:
     ]
 
 
+def test_mistyped_step(capio: Workflow) -> None:
+    """There is no stream to which its files could be added."""
+    capio.pair(["f"], committed="on_close")
+    producer = capio.run("produce", WRITES.format(["f"]))
+    assert told(producer) == [
+        f"pycapio: warning: app 'produce' writes {capio.dir}/f, which the CAPIO-CL file does not "
+        "name among its outputs: there is no step 'produce' in it (did you mean \"producer\"?)"
+    ]
+    consumer = capio.run("consumers", "open('f').read()\n")
+    assert told(consumer) == [
+        f"pycapio: warning: app 'consumers' reads {capio.dir}/f, an output of app 'produce', "
+        "without being declared to: it may be dropped before 'consumers' has come. Look at the "
+        "CAPIO-CL file: there is no step 'consumers' in it (did you mean \"consumer\"?)"
+    ]
+    capio.run("producer", "", options=["--resume"])
+    capio.run("consumer", "")
+
+
 @pytest.mark.parametrize("rules", [True, False])
 def test_no_warning_about_what_is_in_order(capio: Workflow, rules: bool) -> None:
     """Ordinary input, one's own files, files that are not there; anything, without rules."""

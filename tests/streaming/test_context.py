@@ -620,3 +620,33 @@ def test_defaults_and_signature() -> None:
         "teardown_server": True,
         "rules": (),
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"app_name": "a\0b"}, ValueError, "app_name: embedded null byte"),
+        ({"workflow_name": "a\0b"}, ValueError, "workflow_name: embedded null byte"),
+        ({"await_server_timeout_seconds": 0}, ValueError, "a number above 0, not 0"),
+        ({"await_server_timeout_seconds": float("nan")}, ValueError, "above 0, not nan"),
+        ({"await_server_timeout_seconds": "2"}, TypeError, "is a str, not a number"),
+    ],
+)
+def test_options_without_meaning(
+    capio: Workflow, options: dict[str, object], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        with capio.context("app", **options):
+            pass
+
+
+def test_capio_cl_file_of_one_step_only(capio: Workflow) -> None:
+    config = capio.pair(["f"])
+    with capio.context("consumer", capio_cl_configuration_file=""):
+        with pytest.raises(PyCAPIOException) as caught:
+            with capio.context("producer", capio_cl_configuration_file=str(config)):
+                pass
+    assert str(caught.value) == (
+        f"workflow '{capio.name}' is running without a CAPIO-CL file, not with '{config}'; let it "
+        "end first, or use another workflow name"
+    )

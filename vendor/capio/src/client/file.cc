@@ -216,9 +216,11 @@ Result<int> File::OpenForWriting(const std::shared_ptr<Session>& session,
       }
     }
     if (makes) {
+      const std::string no_step = session->WhyNoStep();
       session->Warn("producer:" + relative,
                     "app '" + session->app_name() + "' writes " + session->dir() + "/" + relative +
-                        ", which the CAPIO-CL file does not name among its outputs");
+                        ", which the CAPIO-CL file does not name among its outputs" +
+                        (no_step.empty() ? "" : ": " + no_step));
     }
   }
 

@@ -245,8 +245,9 @@ Status Session::CheckSameWorkflow() const {
                                  "; give this one another workflow name");
   }
   if (!config_.config_path.empty() && HashString(config_text_) != header.config_hash) {
-    return Translated(EBUSY, "workflow '" + config_.workflow + "' is running with another " +
-                                 (store_->HasConfig() ? "" : "(no) ") + "CAPIO-CL file than '" +
+    return Translated(EBUSY, "workflow '" + config_.workflow + "' is running " +
+                                 (store_->HasConfig() ? "with another CAPIO-CL file than '"
+                                                      : "without a CAPIO-CL file, not with '") +
                                  config_.config_path +
                                  "'; let it end first, or use another workflow name");
   }
@@ -762,6 +763,20 @@ void Session::Warn(const std::string& key, const std::string& text) {
   Say("warning: " + text);
 }
 
+std::string Session::WhyNoStep() const {
+  const Header& header = store_->segment->header();
+  if (!store_->HasConfig() || header.apps[app_].declared.load() != 0) return "";
+  std::vector<std::string> names;
+  for (uint32_t app = 0; app < kMaxApps; ++app) {
+    if (header.apps[app].state.load() != kAppNamed || header.apps[app].declared.load() == 0) {
+      continue;
+    }
+    names.push_back(store_->AppName(app));
+  }
+  const std::vector<std::string_view> steps(names.begin(), names.end());
+  return "there is no step '" + config_.app + "' in it" + Suggestion(config_.app, steps);
+}
+
 void Session::WarnOfUndeclaredInput(const std::string& relative, const FileRecord* record) {
   if (!store_->rules->any()) return;
   auto rule = RuleOf(relative);
@@ -788,11 +803,14 @@ void Session::WarnOfUndeclaredInput(const std::string& relative, const FileRecor
   const std::string me = "'" + config_.app + "'";
   const std::string maker = "'" + store_->AppName(writer) + "'";
   const std::string file = config_.config_path.empty() ? "the CAPIO-CL rules" : config_.config_path;
+  const std::string no_step = WhyNoStep();
   std::string text = "app " + me + " reads " + dir_ + "/" + relative;
   if (rule->declared()) {
     text += ", an output of app " + maker + ", without being declared to: it may be dropped " +
-            "before " + me + " has come. Add " + Quoted(relative) + " to the input_stream of " +
-            me + " in " + file;
+            "before " + me + " has come. ";
+    text += no_step.empty()
+                ? "Add " + Quoted(relative) + " to the input_stream of " + me + " in " + file
+                : "Look at the CAPIO-CL file: " + no_step;
   } else {
     text += ", which app " + maker + " wrote and no rule names: had it not been there yet, " + me +
             " would not have waited for it. Add " + Quoted(relative) + " to the output_stream of " +
