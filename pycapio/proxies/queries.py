@@ -176,4 +176,10 @@ def _path_method(name: str) -> Any:
     return method
 
 
-path_methods = {name: _path_method(name) for name in ("exists", "is_file", "is_dir", "is_symlink")}
+path_methods = {
+    name: _path_method(name)
+    for name in (
+        *("exists", "is_file", "is_dir", "is_symlink"),
+        *("is_block_device", "is_char_device", "is_fifo", "is_socket"),
+    )
+}

@@ -113,11 +113,10 @@ def _replacements() -> list[Replacement]:
     if "socket" in sys.modules:  # otherwise when it is imported
         socket = sys.modules["socket"]
         rows.append(Replacement(socket.socket, "bind", sockets.bind_for(socket)))
-    # Inherited ones are shadowed on pathlib.Path itself only where it defines them.
+    # Where they are defined, which in Python 3.13 is not pathlib.Path itself.
     rows += [
-        Replacement(pathlib.Path, name, proxy)
+        Replacement(next(kind for kind in pathlib.Path.__mro__ if name in vars(kind)), name, proxy)
         for name, proxy in queries.path_methods.items()
-        if name in vars(pathlib.Path)
     ]
     return rows
 

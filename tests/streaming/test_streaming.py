@@ -183,6 +183,11 @@ def test_the_final_size_waits_for_commit(capio: Workflow, question: str) -> None
         "pathlib.Path('f').exists()",
         "pathlib.Path('f').is_file()",
         "not pathlib.Path('f').is_dir()",
+        "not pathlib.Path('f').is_symlink()",
+        "not pathlib.Path('f').is_fifo()",
+        "not pathlib.Path('f').is_socket()",
+        "not pathlib.Path('f').is_block_device()",
+        "not pathlib.Path('f').is_char_device()",
     ],
 )
 def test_existence_waits_for_existence_only(capio: Workflow, question: str) -> None:
