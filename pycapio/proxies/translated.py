@@ -30,8 +30,9 @@ class Row(NamedTuple):
     shows_path: bool = True  # whether the original's errors hold the path
 
 
-def _will_change(fd: int) -> None:
-    """A file that has been written back is so once more when its owner, mode or times change."""
+def _changes(fd: int) -> None:
+    """A file that has been written back is so once more when its owner, mode or times change: to be
+    called before that and, as it may be written back meanwhile, after it."""
     name = places.kernel_name(fd) if current() else None
     path = None if name is None else places.user_path(name)
     if path is not None:
@@ -53,9 +54,12 @@ def twin(row: Row) -> Any:
             dir_fd = kwargs.get("dir_fd")
             where = backing(path, wanted, dir_fd)
             if where is None:
-                if row.purpose == FOR_CHANGE and isinstance(path, int):
-                    _will_change(path)
-                return original(path, *args, **kwargs)
+                if row.purpose != FOR_CHANGE or not isinstance(path, int):
+                    return original(path, *args, **kwargs)
+                _changes(path)
+                result = original(path, *args, **kwargs)
+                _changes(path)
+                return result
             kwargs.pop("dir_fd", None)
             shown = At(path, dir_fd)
             if row.purpose == FOR_CHANGE:
@@ -63,7 +67,10 @@ def twin(row: Row) -> Any:
                 below = backing(path, FOR_ENTRY | wanted & ~255, dir_fd)
                 if below is not None and below != where:
                     with_user_path(original, shown, below, *args, **kwargs)
-            return with_user_path(original, shown, where, *args, **kwargs)
+            result = with_user_path(original, shown, where, *args, **kwargs)
+            if row.purpose == FOR_CHANGE:
+                backing(path, wanted, dir_fd)  # for the reason that _changes names
+            return result
         except OSError as error:
             if row.shows_path:
                 raise

@@ -256,6 +256,44 @@ def test_permanent_under_on_close_is_there_before_the_step_ends(capio: Workflow)
     step.finish()
 
 
+@pytest.mark.parametrize(
+    "change", ["os.chmod('f', 0o640)", "os.fchmod(fd, 0o640)", "os.utime('f', (1000, 2000))"]
+)
+def test_attributes_changed_while_the_file_is_written_back(capio: Workflow, change: str) -> None:
+    """All of it between the look at the path and the kernel's change."""
+    rule = {"name": ["f"], "committed": "on_close"}
+    capio.config(
+        [{"name": "producer", "output_stream": ["f"], "streaming": [rule]}], permanent=["f"]
+    )
+    capio.hold()
+    step = capio.step(
+        "producer",
+        f"""
+        import os, sys
+        file = open("f", "w")
+        file.write("x")
+        fd = os.open("f", os.O_RDONLY)
+        def hook(event, args):
+            if event in ("os.chmod", "os.utime") and not file.closed:
+                file.close()
+                print("closed", flush=True)
+                input()
+        sys.addaudithook(hook)
+        {change}
+        """,
+    )
+    step.expect("closed")
+    capio.run("other", "")  # its end is answered when all is written
+    assert (capio.dir / "f").read_text() == "x"
+    step.send()
+    step.finish()
+    found = (capio.dir / "f").stat()
+    if "utime" in change:
+        assert found.st_mtime == 2000
+    else:
+        assert stat.S_IMODE(found.st_mode) == 0o640
+
+
 def test_copies_being_made_are_not_listed(capio: Workflow) -> None:
     """A server that was killed while it wrote back leaves one behind."""
     for name in (".capio-63692405-37612.tmp", ".capio-17", ".capio-mine", ".capionet"):

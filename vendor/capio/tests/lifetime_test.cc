@@ -136,6 +136,74 @@ TEST_F(LifetimeTest, TheEndOfTheLastOneIsWaitedForWhoeverWasKilledUnseen) {
   EXPECT_EQ(last.Wait(), 0);
 }
 
+TEST_F(LifetimeTest, AServerThatHasTakenOverHearsAtOnceOfAClientThatNeverWaits) {
+  Spill(config, R"({"name": "wf", "IO_Graph": [{"name": "writer", "output_stream": ["f"],
+    "streaming": [{"name": ["f"], "committed": "on_close"}]}], "permanent": ["f"]})");
+  Child child([this](Channel& parent) {
+    SessionConfig options;
+    options.capio_dir = dir;
+    options.workflow = "wf";
+    options.server_path = CAPIO_TEST_SERVER;
+    options.config_path = config;
+    options.await_server_ms = 30'000;
+    options.flags = CAPIO_SESSION_TEARDOWN;
+    auto session = Session::Open(options);
+    parent.Say(session.ok() ? "attached" : session.status().text());
+    (void)parent.Hear();
+    std::unique_ptr<File> file;
+    auto fd = File::Open(*session, "f", O_WRONLY | O_CREAT, 0644, &file);
+    if (!fd.ok() || !file->Write("kept", 4, -1).ok()) return 2;
+    if (!file->Close(CloseKind::kCount, FdFate::kClose).ok()) return 3;
+    parent.Say("made");
+    (void)parent.Hear();
+    return 0;
+  });
+  EXPECT_EQ(child.Hear(), "attached");
+  pid_t killed = OneServer();
+  ::kill(killed, SIGKILL);
+  ASSERT_TRUE(AwaitEnd(killed));
+  ServerOptions options;
+  options.workflow = "wf";
+  options.capio_dir = dir;
+  options.config_path = config;
+  options.silent = true;
+  auto server = Server::Start(options);
+  ASSERT_TRUE(server.ok()) << server.status().text();
+  ASSERT_TRUE((*server)->Step(0));
+  // What its clock would make it look at, it finds after this.
+  const int64_t late = os().MonotonicNs() + int64_t{Beacon::kBeatMs} * 1'000'000;
+  child.Say("go");
+  EXPECT_EQ(child.Hear(), "made");
+  while (!std::filesystem::exists(dir + "/f")) ASSERT_TRUE((*server)->Step(-1));
+  EXPECT_LT(os().MonotonicNs(), late) << "the file was written back late";
+  child.Kill(SIGKILL);
+  EXPECT_EQ(child.Wait(), 128 + SIGKILL);
+  while ((*server)->Step(-1)) {
+  }
+  EXPECT_LT(os().MonotonicNs(), late) << "the death was noticed late";
+}
+
+TEST_F(LifetimeTest, AServerKilledOnItsWayIsStartedAgain) {
+  const std::string script = root + "/server";
+  Spill(script, "#!/bin/sh\nmkdir '" + root + "/killed' 2>/dev/null && kill -9 $$\nexec " +
+                    CAPIO_TEST_SERVER + " \"$@\"\n");
+  ASSERT_EQ(::chmod(script.c_str(), 0700), 0);
+  Child child([this, script](Channel& parent) {
+    SessionConfig options;
+    options.capio_dir = dir;
+    options.workflow = "wf";
+    options.server_path = script;
+    options.await_server_ms = 30'000;
+    options.flags = CAPIO_SESSION_TEARDOWN;
+    auto session = Session::Open(options);
+    parent.Say(session.ok() ? "attached" : session.status().text());
+    return 0;
+  });
+  EXPECT_EQ(child.Hear(), "attached");
+  EXPECT_EQ(child.Wait(), 0);
+  EXPECT_TRUE(std::filesystem::exists(root + "/killed"));
+}
+
 TEST_F(LifetimeTest, ACloseWaitsAsLongAsTheDiskNeeds) {
   constexpr int kWaitMs = 1000;
   Child child(Maker(kWaitMs), Child::kAtOnce);

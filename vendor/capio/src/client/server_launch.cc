@@ -99,9 +99,11 @@ Result<std::string> FindServer(const std::string& name) {
                                    ") or on PATH; install capio_server or give its path");
 }
 
-Status LaunchServer(const ServerLaunch& launch) {
-  auto path = FindServer(launch.server_path);
-  if (!path.ok()) return path.status();
+namespace {
+
+// *silent: it ended without a word.
+Status LaunchOnce(const ServerLaunch& launch, const std::string& path, bool* silent) {
+  *silent = false;
   int ready[2];
   if (int error = os().Pipe(ready); error < 0) return Status::Error(-error);
   Fd from(ready[0]);
@@ -109,9 +111,14 @@ Status LaunchServer(const ServerLaunch& launch) {
   // What it prints before it has a log of its own.
   Fd early(::memfd_create("capio_server-output", MFD_CLOEXEC));
 
-  std::vector<std::string> words = {
-      *path,           "--daemon",    "--ready-fd",    std::to_string(kReadyFd), "--workflow-name",
-      launch.workflow, "--capio-dir", launch.capio_dir};
+  std::vector<std::string> words = {path,
+                                    "--daemon",
+                                    "--ready-fd",
+                                    std::to_string(kReadyFd),
+                                    "--workflow-name",
+                                    launch.workflow,
+                                    "--capio-dir",
+                                    launch.capio_dir};
   if (launch.config_path.empty()) {
     words.push_back("--no-config");
   } else {
@@ -153,11 +160,11 @@ Status LaunchServer(const ServerLaunch& launch) {
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
   pid_t pid = 0;
   int error =
-      ::posix_spawn(&pid, path->c_str(), &actions, &attributes, argv.data(), environment.data());
+      ::posix_spawn(&pid, path.c_str(), &actions, &attributes, argv.data(), environment.data());
   ::posix_spawn_file_actions_destroy(&actions);
   ::posix_spawnattr_destroy(&attributes);
   if (error != 0) {
-    return Status::Error(error, "cannot run the CAPIO server " + *path + ": " + strerror(error));
+    return Status::Error(error, "cannot run the CAPIO server " + path + ": " + strerror(error));
   }
   to.reset();
   moved.reset();
@@ -177,11 +184,27 @@ Status LaunchServer(const ServerLaunch& launch) {
   std::string said = LastLines(early.get());
   std::string tail = said.empty() ? "" : "; its last lines:\n" + said;
   if (answer.timed_out) {
-    return Status::Error(ETIMEDOUT, "the CAPIO server " + *path + " was not ready after " +
+    return Status::Error(ETIMEDOUT, "the CAPIO server " + path + " was not ready after " +
                                         std::to_string(launch.await_ms) +
                                         " ms; allow it more time if the machine is busy" + tail);
   }
-  return Status::Error(EIO, "the CAPIO server " + *path + " ended before it was ready" + tail);
+  *silent = true;
+  return Status::Error(EIO, "the CAPIO server " + path + " ended before it was ready" + tail);
+}
+
+}  // namespace
+
+Status LaunchServer(const ServerLaunch& launch) {
+  auto path = FindServer(launch.server_path);
+  if (!path.ok()) return path.status();
+  // One that somebody killed on its way is not the last; one that cannot run ends every time.
+  constexpr int kMostStarts = 3;
+  Status status;
+  bool silent = true;
+  for (int start = 0; silent && start < kMostStarts; ++start) {
+    status = LaunchOnce(launch, *path, &silent);
+  }
+  return status;
 }
 
 }  // namespace capio

@@ -387,17 +387,21 @@ void Session::SayHello() {
 
 void Session::Send(const Message& message) {
   std::string frame = EncodeMessage(message);
-  {
+  auto send = [&]() -> ssize_t {
     // Held, lest another thread put a new socket in place and somebody else's descriptor get this
     // number.
     ForkGuard guard(mutex_);
-    if (socket_.valid() &&
-        os().Send(socket_.get(), frame.data(), frame.size(), MSG_DONTWAIT) >= 0) {
-      return;
-    }
+    if (!socket_.valid()) return -ENOTCONN;
+    return os().Send(socket_.get(), frame.data(), frame.size(), MSG_DONTWAIT);
+  };
+  ssize_t sent = send();
+  if (sent < 0 && sent != -EAGAIN && !ended()) {
+    // The server was killed; the one that has taken its place would sleep on.
+    SayHello();
+    sent = send();
   }
-  // Its socket is full, or it is gone: it must look at everything when it can.
-  store_->segment->header().flags.fetch_or(kRescan);
+  // Its socket is full, or there is none: it must look at everything when it can.
+  if (sent < 0) store_->segment->header().flags.fetch_or(kRescan);
 }
 
 // Starts a server if there is none, and tells it (or its successor) who we are.
