@@ -42,6 +42,14 @@ class SlowDisk : public Os {
   bool open_ = false;
 };
 
+// A client's, which does not reach the server.
+class NoConnection : public Os {
+ public:
+  int Connect(int /*fd*/, const struct sockaddr_un& /*address*/, socklen_t /*size*/) override {
+    return -ECONNREFUSED;
+  }
+};
+
 class LifetimeTest : public WorkflowTest {
  protected:
   std::unique_ptr<Server> Serve() {
@@ -54,6 +62,23 @@ class LifetimeTest : public WorkflowTest {
     auto server = Server::Start(options);
     EXPECT_TRUE(server.ok()) << server.status().text();
     return server.ok() ? server.take() : nullptr;
+  }
+  // A client that the server does not know of, as if it had been killed just before it said so.
+  std::function<int(Channel&)> Unseen() {
+    return [this](Channel& parent) {
+      (void)parent.Hear();
+      NoConnection os;
+      (void)SetOs(&os);
+      SessionConfig config;
+      config.capio_dir = dir;
+      config.workflow = "wf";
+      config.server_path = CAPIO_TEST_SERVER;
+      auto session = Session::Open(config);
+      if (!session.ok()) return 1;
+      parent.Say("attached");
+      (void)parent.Hear();
+      return 0;
+    };
   }
   // A client that makes one file and ends.
   std::function<int(Channel&)> Maker(uint32_t wait_ms) {
@@ -96,29 +121,8 @@ TEST_F(LifetimeTest, ACloseDoesNotWaitForAServerThatFellSilent) {
   EXPECT_EQ(Slurp(dir + "/f"), "kept");
 }
 
-// A client that cannot reach the server: as if it had been killed just before it did.
-class NoConnection : public Os {
- public:
-  int Connect(int /*fd*/, const struct sockaddr_un& /*address*/, socklen_t /*size*/) override {
-    return -ECONNREFUSED;
-  }
-};
-
 TEST_F(LifetimeTest, TheEndOfTheLastOneIsWaitedForWhoeverWasKilledUnseen) {
-  Child unseen([this](Channel& parent) {
-    (void)parent.Hear();
-    NoConnection os;
-    (void)SetOs(&os);
-    SessionConfig config;
-    config.capio_dir = dir;
-    config.workflow = "wf";
-    config.server_path = CAPIO_TEST_SERVER;
-    auto session = Session::Open(config);
-    if (!session.ok()) return 1;
-    parent.Say("attached");
-    (void)parent.Hear();
-    return 0;
-  });
+  Child unseen(Unseen());
   Child last(Maker(30'000), Child::kAtOnce);
   auto server = Serve();
   ASSERT_NE(server, nullptr);
@@ -134,6 +138,27 @@ TEST_F(LifetimeTest, TheEndOfTheLastOneIsWaitedForWhoeverWasKilledUnseen) {
   EXPECT_EQ(last.Hear(), "0");
   EXPECT_EQ(last.Hear(), "gone");
   EXPECT_EQ(last.Wait(), 0);
+}
+
+TEST_F(LifetimeTest, AStepThatBeginsAgainIsNotBlamedForADeathThatNobodyHasNoticed) {
+  Child unseen(Unseen());
+  Child again(Maker(30'000), Child::kAtOnce);
+  auto server = Serve();
+  ASSERT_NE(server, nullptr);
+  ASSERT_TRUE(server->Step(0));
+  unseen.Say("go");
+  EXPECT_EQ(unseen.Hear(), "attached");
+  unseen.Kill(SIGKILL);
+  EXPECT_EQ(unseen.Wait(), 128 + SIGKILL);
+  again.Say("go");
+  EXPECT_EQ(again.Hear(), "made");
+  while (server->Step(-1)) {
+  }
+  EXPECT_EQ(again.Hear(), "0");
+  EXPECT_EQ(again.Hear(), "gone");
+  EXPECT_EQ(again.Wait(), 0);
+  EXPECT_EQ(Slurp(dir + "/f"), "kept");
+  EXPECT_FALSE(std::filesystem::exists(dir + "/.capio/salvage"));
 }
 
 TEST_F(LifetimeTest, AServerThatHasTakenOverHearsAtOnceOfAClientThatNeverWaits) {

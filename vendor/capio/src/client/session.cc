@@ -337,7 +337,8 @@ Status Session::AttachOnce() {
 
 void Session::Attached() {
   Header& header = store_->segment->header();
-  header.apps[app_].outcome.store(kAppStarted, std::memory_order_release);
+  // After the slot was: see Server::Settle.
+  header.apps[app_].outcome.store(kAppStarted, std::memory_order_seq_cst);
   LowerMemoryLimit(&header, memory_limit_);
   if (room_ == nullptr) room_ = std::make_unique<RoomGate>(store_.get());
   header.alive_ns.store(os().RealtimeNs(), std::memory_order_relaxed);
@@ -395,7 +396,7 @@ void Session::Send(const Message& message) {
     return os().Send(socket_.get(), frame.data(), frame.size(), MSG_DONTWAIT);
   };
   ssize_t sent = send();
-  if (sent < 0 && sent != -EAGAIN && !ended()) {
+  if ((sent == -EPIPE || sent == -ECONNRESET || sent == -ENOTCONN) && !ended()) {
     // The server was killed; the one that has taken its place would sleep on.
     SayHello();
     sent = send();

@@ -453,7 +453,26 @@ void Server::CheckSlot(uint32_t slot) {
   const Client& client = store_->segment->header().clients[slot];
   if (client.state.load(std::memory_order_acquire) != kSlotAttached) return;
   if (store_->locks->Held(slot)) return Watch(slot);
+  // The bad ends that it came after first, as long as it is there to show that.
+  if ((client.flags.load(std::memory_order_acquire) & kClientRestart) != 0) {
+    while (uint32_t earlier = EarlierBadEnd(slot)) Settle(earlier);
+  }
   Settle(slot);
+}
+
+uint32_t Server::EarlierBadEnd(uint32_t restart) const {
+  const Header& header = store_->segment->header();
+  uint32_t used = header.slots_used.load(std::memory_order_acquire);
+  for (uint32_t slot = 1; slot < used; ++slot) {
+    const Client& client = header.clients[slot];
+    if (slot != restart && client.state.load(std::memory_order_acquire) == kSlotAttached &&
+        client.app.load() == header.clients[restart].app.load() &&
+        (client.flags.load() & (kClientRoot | kClientRestart)) == kClientRoot &&
+        !store_->locks->Held(slot) && !EndsWell(client.flags.load())) {
+      return slot;
+    }
+  }
+  return 0;
 }
 
 // A client that was killed before it had told us of itself is nobody's pidfd.
@@ -494,7 +513,14 @@ void Server::Settle(uint32_t slot) {
   LeaveApp(store_->segment.get(), client, outcome);
   bool running = store_->judge->Running(app) || store_->judge->Awaited(app);
   // What it leaves unfinished is lost, but not what the step has begun anew meanwhile.
-  const bool restarted = root && bad && store_->judge->Restarted(app);
+  App& entry = header.apps[app];
+  if (root && bad) {
+    entry.failed_pid.store(pid);
+    entry.outcome.store(kAppFailed, std::memory_order_seq_cst);
+  }
+  // Looked for when that is said: who comes after this look says otherwise after it.
+  const bool restarted = root && bad && store_->judge->Restarted(app, slot);
+  if (restarted) entry.outcome.store(kAppStarted, std::memory_order_release);
   if ((root && bad) || !running) {
     store_->records->ForEach([&](FileRecord* record) {
       FileState state = StateOf(record->status.load(std::memory_order_acquire));
@@ -504,7 +530,8 @@ void Server::Settle(uint32_t slot) {
       store_->records->ForEachCell(record, [&](const Cell* cell) {
         if (cell->app != app || OpensOf(cell->word.load(std::memory_order_acquire)) == 0) return;
         of_app = true;
-        anew |= restarted && store_->judge->IsRestart(cell->slot, cell->epoch);
+        // Also of one that has come since.
+        anew |= bad && cell->slot != slot && store_->judge->IsRestart(cell->slot, cell->epoch);
       });
       if (!of_app) return;
       if (anew) {
@@ -520,17 +547,13 @@ void Server::Settle(uint32_t slot) {
   }
   store_->records->ForEachCellOf(
       &client, [&](Cell* cell) { cell->outcome.store(outcome, std::memory_order_release); });
-  App& entry = header.apps[app];
-  if (root && bad && !restarted) {
-    entry.failed_pid.store(pid);
-    entry.outcome.store(kAppFailed, std::memory_order_release);
-  } else if (!running && entry.outcome.load() == kAppStarted) {
+  if (!(root && bad) && !running && entry.outcome.load() == kAppStarted) {
     entry.outcome.store(kAppEnded, std::memory_order_release);
   }
   client.epoch.fetch_add(1, std::memory_order_acq_rel);
   client.state.store(kSlotFree, std::memory_order_seq_cst);
   // The attempt that came after this end counts like any other from now on.
-  if (restarted && store_->judge->BadEnd(app) == 0) {
+  if (root && bad && store_->judge->BadEnd(app) == 0) {
     for (Client& other : header.clients) {
       if (other.app.load(std::memory_order_relaxed) == app) {
         other.flags.fetch_and(~uint32_t{kClientRestart});

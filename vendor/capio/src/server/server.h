@@ -75,6 +75,8 @@ class Server {
   void CheckSlot(uint32_t slot);
   void CheckAllSlots();
   void CheckUnwatchedSlots();
+  // Of the same app as this client, which came when that had happened; 0: all are settled.
+  [[nodiscard]] uint32_t EarlierBadEnd(uint32_t restart) const;
   void Settle(uint32_t slot);
   void SettleIntents(const Client& client, uint32_t slot, bool died);
   void Look(FileRecord* record);

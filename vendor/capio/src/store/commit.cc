@@ -68,14 +68,15 @@ bool Judge::Awaited(uint32_t app) const {
          CountProcesses(segment_, app).incomplete();
 }
 
-uint32_t Judge::BadEnd(uint32_t app) const {
+uint32_t Judge::BadEnd(uint32_t app, bool anew) const {
   const Header& header = segment_->header();
   uint32_t used = header.slots_used.load(std::memory_order_acquire);
   for (uint32_t slot = 1; slot < used; ++slot) {
     const Client& client = header.clients[slot];
+    const uint32_t counts = kClientRoot | (anew ? uint32_t{kClientRestart} : 0);
     if (client.state.load(std::memory_order_acquire) != kSlotAttached ||
         client.app.load(std::memory_order_relaxed) != app ||
-        (client.flags.load(std::memory_order_relaxed) & kClientRoot) == 0) {
+        (client.flags.load(std::memory_order_relaxed) & counts) != counts) {
       continue;
     }
     Fate fate = FateOf(slot, client.epoch.load(std::memory_order_acquire));
@@ -87,28 +88,42 @@ uint32_t Judge::BadEnd(uint32_t app) const {
 bool Judge::IsRestart(uint32_t slot, uint32_t epoch) const {
   const Client& client = segment_->header().clients[slot];
   return (client.flags.load(std::memory_order_acquire) & kClientRestart) != 0 &&
-         FateOf(slot, epoch) == Fate::kAlive;
+         client.epoch.load(std::memory_order_acquire) == epoch;
 }
 
-bool Judge::Restarted(uint32_t app) const {
+bool Judge::Restarted(uint32_t app, uint32_t slot) const {
   const Header& header = segment_->header();
   uint32_t used = header.slots_used.load(std::memory_order_acquire);
-  for (uint32_t slot = 1; slot < used; ++slot) {
-    const Client& client = header.clients[slot];
-    if (client.state.load(std::memory_order_acquire) == kSlotAttached &&
+  for (uint32_t other = 1; other < used; ++other) {
+    const Client& client = header.clients[other];
+    if (other != slot && client.state.load(std::memory_order_seq_cst) == kSlotAttached &&
         client.app.load(std::memory_order_relaxed) == app &&
-        IsRestart(slot, client.epoch.load(std::memory_order_acquire))) {
+        IsRestart(other, client.epoch.load(std::memory_order_acquire))) {
       return true;
     }
   }
   return false;
 }
 
-Standing Judge::StandingOf(uint32_t app, int32_t* failed_pid) const {
+bool Judge::BegunAnew(const FileRecord* record, uint32_t app) const {
+  bool anew = true;
+  records_->ForEachCell(record, [&](const Cell* cell) {
+    if (cell->app != app || (OpensOf(cell->word.load(std::memory_order_acquire)) == 0 &&
+                             cell->duplicates.load(std::memory_order_acquire) == 0)) {
+      return;
+    }
+    anew &= IsRestart(cell->slot, cell->epoch);
+  });
+  return anew;
+}
+
+Standing Judge::StandingOf(uint32_t app, int32_t* failed_pid, bool anew) const {
   const App& entry = segment_->header().apps[app];
   if (Running(app)) return Standing::kRunning;
   // Ended, but perhaps no server has settled it yet.
-  if (uint32_t slot = BadEnd(app); slot != 0) {
+  uint32_t slot = BadEnd(app);
+  if (slot != 0 && anew && Restarted(app)) slot = BadEnd(app, true);
+  if (slot != 0) {
     *failed_pid = segment_->header().clients[slot].pid.load();
     return Standing::kFailed;
   }
@@ -272,10 +287,12 @@ Judge::Opinion Judge::Weigh(const FileRecord* record, int depth, Sealed* sealed)
   bool running = false;
   for (uint32_t app : tally.writers) {
     int32_t pid = 0;
-    Standing standing = StandingOf(app, &pid);
+    Standing standing = StandingOf(app, &pid, false);
+    const bool anew = standing == Standing::kFailed && BegunAnew(record, app);
+    if (anew) standing = StandingOf(app, &pid);
     running |= standing == Standing::kRunning || standing == Standing::kIncomplete;
     if (standing != Standing::kFailed) continue;
-    uint32_t slot = BadEnd(app);
+    uint32_t slot = BadEnd(app, anew);
     failure = slot != 0
                   ? FailureBy(slot, FateOf(slot, segment_->header().clients[slot].epoch.load()))
                   : Opinion{Verdict::kFail, kFailureBadEnd, app, pid};

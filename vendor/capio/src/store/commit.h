@@ -67,12 +67,16 @@ class Judge {
   bool Running(uint32_t app) const;
   // Processes of it are still to come.
   bool Awaited(uint32_t app) const;
-  // A dead, not yet settled root client of the app that ended badly; 0 if none.
-  uint32_t BadEnd(uint32_t app) const;
-  // The step has begun again before that was settled: somebody is alive who came afterwards.
-  bool Restarted(uint32_t app) const;
+  // A dead, not yet settled root client of the app that ended badly; 0 if none. anew: as those see
+  // it who came after such an end, which is none of theirs.
+  uint32_t BadEnd(uint32_t app, bool anew = false) const;
+  // The step has begun again before such an end was settled: somebody came afterwards who is not
+  // settled either, other than the client in this slot.
+  bool Restarted(uint32_t app, uint32_t slot = 0) const;
   // Whether this client is one of those.
   bool IsRestart(uint32_t slot, uint32_t epoch) const;
+  // Whether, of the app, only those have written the file.
+  bool BegunAnew(const FileRecord* record, uint32_t app) const;
 
   // Evaluates and seals. Returns the file's status after that: kGrowing, kClosing (only the
   // kernel's writers are in the way), kCommitted or kFailed. read_only: a descriptor for the probe,
@@ -93,7 +97,8 @@ class Judge {
   // Seals a failure, waking who waits. False if the file was final already.
   bool Fail(FileRecord* record, FailureKind kind, uint32_t app, int32_t pid);
 
-  Standing StandingOf(uint32_t app, int32_t* failed_pid) const;
+  // anew: where the step has begun again, as its last attempt stands.
+  Standing StandingOf(uint32_t app, int32_t* failed_pid, bool anew = true) const;
 
   // A declared directory's commit: n_files entries, its dependencies, or the end of its producers.
   // count: whether to count entries, which takes time in proportion to their number.
