@@ -765,8 +765,6 @@ def file_read(handle: Handle, buffer: Any, full: bool, name: Any, offset: int = 
     ffi = _library.ffi
     target = ffi.from_buffer("char[]", buffer, True)  # by place: by name takes twice the time
     size = len(target)
-    if size == 0:
-        return 0
     flags = READ_FULL if full else 0
     rc: int = _library.capio_read(handle, target, size, offset, flags)
     if rc == _EINTR:

@@ -496,6 +496,10 @@ Status File::CheckGeneration(uint64_t status) {
 
 Result<size_t> File::Read(void* buf, size_t n, off_t offset, bool full) {
   CAPIO_RETURN_IF_ERROR(session_->Ensure());
+  if (n == 0) {  // the kernel says whether it may be read at all
+    ssize_t got = offset < 0 ? os().Read(fd_.get(), buf, 0) : os().Pread(fd_.get(), buf, 0, offset);
+    if (got < 0) return Status::Error(static_cast<int>(-got));
+  }
   size_t done = 0;
   while (done < n) {
     if (closing_.load(std::memory_order_relaxed)) return Status::Error(EBADF);
