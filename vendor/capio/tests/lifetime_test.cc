@@ -3,8 +3,11 @@
 #include <mutex>
 
 #include "client/file.h"
+#include "client/namespace.h"
 #include "client/session.h"
 #include "process_harness.h"
+#include "server/persist.h"
+#include "server/salvage.h"
 #include "server/server.h"
 
 namespace capio::test {
@@ -206,6 +209,47 @@ TEST_F(LifetimeTest, AServerThatHasTakenOverHearsAtOnceOfAClientThatNeverWaits) 
   while ((*server)->Step(-1)) {
   }
   EXPECT_LT(os().MonotonicNs(), late) << "the death was noticed late";
+}
+
+TEST_F(LifetimeTest, NoCopyIsLeftOfAFileThatWasRemovedAfterItsServerHadBeenKilled) {
+  auto server = Serve();
+  ASSERT_NE(server, nullptr);
+  Child child([this](Channel& parent) {
+    SessionConfig options;
+    options.capio_dir = dir;
+    options.workflow = "wf";
+    options.server_path = CAPIO_TEST_SERVER;
+    options.flags = CAPIO_SESSION_TEARDOWN | CAPIO_SESSION_PERSIST;
+    auto session = Session::Open(options);
+    if (!session.ok()) return 1;
+    std::unique_ptr<File> file;
+    auto fd = File::Open(*session, "f", O_WRONLY | O_CREAT, 0644, &file);
+    if (!fd.ok() || !file->Close(CloseKind::kCount, FdFate::kClose).ok()) return 2;
+    parent.Say("made");
+    (void)parent.Hear();
+    if (!RemoveFile(session->get(), "f").ok()) return 3;
+    parent.Say("removed");
+    return 0;
+  });
+  EXPECT_EQ(child.Hear(), "made");
+  FileRecord* record = server->store().RecordAt(Layer::kTree, "f");
+  ASSERT_NE(record, nullptr);
+  for (const std::string& to : {std::string("f"), SalvageDirectory("wf") + "/f"}) {
+    const std::string copy = dir + "/" + TemporaryOf(&server->store(), record, to);
+    std::filesystem::create_directories(std::filesystem::path(copy).parent_path());
+    Spill(copy, "half of");
+  }
+  server.reset();
+  server = Serve();
+  ASSERT_NE(server, nullptr);
+  child.Say("go");
+  EXPECT_EQ(child.Hear(), "removed");
+  EXPECT_EQ(child.Wait(), 0);
+  while (server->Step(-1)) {
+  }
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(dir)) {
+    EXPECT_TRUE(entry.is_directory()) << entry.path();
+  }
 }
 
 TEST_F(LifetimeTest, AServerKilledOnItsWayIsStartedAgain) {

@@ -142,6 +142,18 @@ void Server::MakeFurtherNames() {
   further_names_.clear();
 }
 
+// A server that was killed over writing a file back has left a copy of it, which nobody goes on
+// with if the file was removed since, or became another's.
+void Server::RemoveLeftCopies() {
+  store_->records->ForEach([&](FileRecord* record) {
+    const std::string name = store_->records->NameOf(record);
+    if (name.empty()) return;
+    for (const std::string& to : {name, SalvageDirectory(store_->workflow) + "/" + name}) {
+      (void)os().UnlinkAt(store_->real.get(), TemporaryOf(store_.get(), record, to).c_str(), 0);
+    }
+  });
+}
+
 void Server::Finish() {
   Header& header = store_->segment->header();
   last_pass_ = false;
@@ -163,6 +175,7 @@ void Server::Finish() {
   // of another run salvages it.
   if (leftovers_.unwritten.empty()) {
     header.phase.store(kPhaseClosing, std::memory_order_seq_cst);
+    if (adopted_) RemoveLeftCopies();
     RemoveLeftLinks(store_->real.get(), store_->workflow);
     if (store_->Remove().code() == EBUSY) {
       // Somebody attached at the last moment.

@@ -163,6 +163,7 @@ Status Server::Prepare(const ServerOptions& options, bool adopted,
   Header& header = store_->segment->header();
   header.server_pid.store(::getpid());
   store_->NoteDirectory();
+  adopted_ = adopted;
   // An earlier server may have been killed while it was ending, or moving a file.
   header.phase.store(kPhaseRunning);
   for (auto& name : header.moving) name.store(0, std::memory_order_seq_cst);

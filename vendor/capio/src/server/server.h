@@ -96,6 +96,7 @@ class Server {
   void LastPassOver(Layer layer, const std::string& directory);
   void LastLook(const std::string& path, const struct stat& st);
   void MakeFurtherNames();
+  void RemoveLeftCopies();
   void Finish();
   bool SummaryWanted() const;
   void TellSummary(const std::string& line);
@@ -139,6 +140,7 @@ class Server {
   std::vector<std::string> notes_;  // for the user, not yet delivered
   std::set<std::string> told_;      // all there were
   int64_t idle_since_ = 0;
+  bool adopted_ = false;  // the store of a server that was killed
   bool stop_requested_ = false;
   bool last_pass_ = false;  // the final writing back is under way
   bool ended_ = false;

@@ -104,19 +104,23 @@ Result<std::string> Store::Base() {
   auto root = Root();
   if (!root.ok()) return root.status();
   std::string base = *root + "/capio-" + std::to_string(::getuid());
-  int error = os().MkdirAt(AT_FDCWD, base.c_str(), 0700);
-  if (error == -ENOENT) {
-    if (error = MakeDirectories(*root); error == 0 || error == -EEXIST) {
-      error = os().MkdirAt(AT_FDCWD, base.c_str(), 0700);
-    }
-  }
-  if (error < 0 && error != -EEXIST) {
-    return Status::Error(-error, "cannot make the store directory " + base + ": " +
-                                     strerror(-error) +
-                                     "; set CAPIO_STORE to a writable directory");
-  }
   struct stat st = {};
-  error = os().FstatAt(AT_FDCWD, base.c_str(), &st, AT_SYMLINK_NOFOLLOW);
+  int error = -ENOENT;
+  // The last server of another workflow takes it away.
+  for (int attempt = 0; error == -ENOENT && attempt < 16; ++attempt) {
+    error = os().MkdirAt(AT_FDCWD, base.c_str(), 0700);
+    if (error == -ENOENT) {
+      if (error = MakeDirectories(*root); error == 0 || error == -EEXIST) {
+        error = os().MkdirAt(AT_FDCWD, base.c_str(), 0700);
+      }
+    }
+    if (error < 0 && error != -EEXIST) {
+      return Status::Error(-error, "cannot make the store directory " + base + ": " +
+                                       strerror(-error) +
+                                       "; set CAPIO_STORE to a writable directory");
+    }
+    error = os().FstatAt(AT_FDCWD, base.c_str(), &st, AT_SYMLINK_NOFOLLOW);
+  }
   if (error < 0) return Status::Error(-error);
   if (!S_ISDIR(st.st_mode) || st.st_uid != ::getuid() || (st.st_mode & 077) != 0) {
     return Status::Error(EPERM, "the store directory " + base +
