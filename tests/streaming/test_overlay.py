@@ -527,3 +527,23 @@ def test_locks_of_a_process_stay(capio: Workflow) -> None:
                     assert is_locked(name), call.__code__.co_firstlineno
         """,
     )
+
+
+def test_capio_dir_itself_is_not_removed(capio: Workflow) -> None:
+    (capio.dir / "real").touch()
+    step = capio.run(
+        "producer",
+        f"""
+        import errno, os, shutil
+        open("made", "w").close()
+        try:
+            shutil.rmtree({str(capio.dir)!r})
+        except OSError as error:
+            print(errno.errorcode[error.errno], error.filename, error.strerror)
+        print(os.listdir("."))
+        """,
+    )
+    assert step.stdout == (
+        f"EBUSY {capio.dir} CAPIO_DIR itself cannot be removed while its workflow runs; for a step "
+        "that makes it anew, name the directory above it as CAPIO_DIR\n[]\n"
+    )

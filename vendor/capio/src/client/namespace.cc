@@ -214,7 +214,11 @@ Status MakeDirectory(Session* session, const std::string& relative, mode_t mode)
 Status RemoveDirectory(Session* session, const std::string& relative) {
   CAPIO_RETURN_IF_ERROR(session->Ensure());
   if (session->RuleOf(relative)->excluded) return Status::Error(CAPIO_UNMANAGED);
-  if (relative.empty()) return Status::Error(EBUSY);
+  if (relative.empty()) {
+    return Status::Error(EBUSY,
+                         "CAPIO_DIR itself cannot be removed while its workflow runs; for a step "
+                         "that makes it anew, name the directory above it as CAPIO_DIR");
+  }
   CAPIO_RETURN_IF_ERROR(AwaitIfDeclared(session, relative));
   Naming naming(session, relative, true);
   return session->store().layers->Rmdir(relative);
