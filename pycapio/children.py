@@ -110,9 +110,13 @@ def put_handover(text: str) -> None:
 
 
 def environment_mapping(mapping: Any, handover: str = "") -> Any:
-    """The environment for a child, as execve and posix_spawn take it."""
+    """The environment for a child, as execve and posix_spawn take it: a mapping, or None from
+    Python 3.13 on."""
     if not _inherited:
         return mapping
+    if mapping is None:
+        _put_ours()  # as for fork_exec
+        return None
     try:
         given = {os.fsencode(name): os.fsencode(value) for name, value in mapping.items()}
     except (AttributeError, TypeError, ValueError):  # the original says what is wrong

@@ -218,7 +218,8 @@ class CapioRaw(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         handle = self._handle
-        if handle is None or not self.writable():  # though the descriptor may be
+        # Of a descriptor that was opened by others, this object may do less than that could.
+        if handle is None or (self._fd_fate != FD_CLOSE and not self.writable()):
             return super().write(data)
         try:
             n = _file_write(handle, data, self._full)
