@@ -127,6 +127,28 @@ def test_wait_timeout(capio: Workflow, call: str) -> None:
     assert "app 'producer' has not started" in consumer.stdout
 
 
+def test_reading_all_of_a_file_that_grows_for_longer_than_a_wait_may_take(capio: Workflow) -> None:
+    capio.pair(["f"], committed="on_close", mode="no_update")
+    consumer = capio.step(
+        "consumer",
+        "f = open('f')\nprint('opened', flush=True)\nprint(len(f.read()), f.tell())\n",
+        env={"CAPIO_WAIT_TIMEOUT": "3"},
+    )
+    producer = capio.step(
+        "producer",
+        """
+        import time
+        with open("f", "w", buffering=1) as f:
+            for _ in range(9):
+                print("line", file=f)
+                time.sleep(0.5)  # its work, in all longer than the consumer may wait
+        """,
+    )
+    consumer.expect("opened", "45 45")
+    consumer.finish()
+    producer.finish()
+
+
 @pytest.mark.parametrize("variable", ["CAPIO_WAIT_WARN", "CAPIO_WAIT_TIMEOUT", "CAPIO_LINGER"])
 @pytest.mark.parametrize("value", ["30s", "-1", "nan", "soon"])
 def test_no_number_of_seconds(capio: Workflow, variable: str, value: str) -> None:

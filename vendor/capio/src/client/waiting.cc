@@ -301,12 +301,15 @@ Status Session::WaitForCommit(FileRecord* record) {
     uint32_t prepared = PrepareWait(&record->word);
     state = StateOf(record->status.load(std::memory_order_seq_cst));
     if (state == kCommitted || state == kFailed) continue;
+    // Who waits for all that a streamed file will have gets bytes meanwhile.
+    const bool streamed = FireOf(record->rule.load()) == FireRule::kNoUpdate;
     bool timed_out = false;
     CAPIO_RETURN_IF_ERROR(Sleep(&record->word, prepared,
                                 {.activity = kWaitingCommit,
                                  .name = store_->records->NameOf(record),
                                  .apps = ProvidersOf(record),
-                                 .record = record},
+                                 .record = record,
+                                 .stage = streamed ? record->progress.load() : 0},
                                 &timed_out));
     // Woken: look. Not woken: whoever should have sealed it may be dead.
     state =
