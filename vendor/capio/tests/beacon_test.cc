@@ -82,5 +82,28 @@ TEST_F(BeaconTest, TheSameStoreMayBeClaimedTwice) {
   EXPECT_FALSE(std::filesystem::exists(Where()));
 }
 
+TEST_F(BeaconTest, AServerThatEndsIsNotInTheWayOfTheNext) {
+  const auto old = StoreIn("one");
+  ASSERT_NE(old, nullptr);
+  Beacon ending(old.get());
+  ASSERT_TRUE(ending.Claim().ok());
+  ASSERT_TRUE(old->Remove().ok());
+  // It has still to take its beacon away.
+  const auto next = StoreIn("one");
+  ASSERT_NE(next, nullptr);
+  Beacon beginning(next.get());
+  Status claimed = beginning.Claim();
+  EXPECT_TRUE(claimed.ok()) << claimed.text();
+  ending.Remove();
+  old->LeavePlace();
+  EXPECT_FALSE(std::filesystem::exists(Where()));
+  beginning.Beat();
+  EXPECT_NE(Slurp(Where()).find("store " + next->path), std::string::npos);
+  beginning.Remove();
+  ASSERT_TRUE(next->Remove().ok());
+  next->LeavePlace();
+  EXPECT_EQ(Listing(root + "/one"), "");
+}
+
 }  // namespace
 }  // namespace capio::test

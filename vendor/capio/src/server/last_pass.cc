@@ -184,6 +184,7 @@ void Server::Finish() {
       return;
     }
     beacon_->Remove();
+    store_->LeavePlace();
   }
   NoteFurtherFiles();
   if (!unmade.empty()) Note(unmade);

@@ -413,10 +413,11 @@ Status Store::Remove() {
     locks->DropAll();
     return Status::Error(-error);
   }
-  Status status = RemoveTree(AT_FDCWD, gone.c_str());
-  // The last store of this user takes the common directory with it.
-  (void)os().UnlinkAt(AT_FDCWD, base.c_str(), AT_REMOVEDIR);
-  return status;
+  return RemoveTree(AT_FDCWD, gone.c_str());
+}
+
+void Store::LeavePlace() {
+  (void)os().UnlinkAt(AT_FDCWD, path.substr(0, path.rfind('/')).c_str(), AT_REMOVEDIR);
 }
 
 namespace {
@@ -522,7 +523,7 @@ void Store::RemoveAside() {
   segment->header().phase.store(kPhaseDone);
   if (segment->header().fs_in_use.load() != 0) fs->Remove();
   (void)RemoveTree(AT_FDCWD, path.c_str());
-  (void)os().UnlinkAt(AT_FDCWD, path.substr(0, path.rfind('/')).c_str(), AT_REMOVEDIR);
+  LeavePlace();
 }
 
 std::vector<std::shared_ptr<Store>> Store::LeftAside() {

@@ -58,6 +58,9 @@ class Store {
   static Result<std::shared_ptr<Store>> Adopt(const std::string& workflow);
   // Unlinks everything, if no client is alive (EBUSY).
   Status Remove();
+  // After that, and after everything else that tells of the store has gone: the last store of this
+  // user takes the common directory with it, by which others know the place.
+  void LeavePlace();
 
   // For a store of an earlier run, adopted: takes it from its name, so that a new one can have
   // that. EBUSY: a client has come.
