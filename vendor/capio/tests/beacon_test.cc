@@ -87,6 +87,7 @@ TEST_F(BeaconTest, AServerThatEndsIsNotInTheWayOfTheNext) {
   ASSERT_NE(old, nullptr);
   Beacon ending(old.get());
   ASSERT_TRUE(ending.Claim().ok());
+  ASSERT_TRUE(old->Publish().ok());
   ASSERT_TRUE(old->Remove().ok());
   // It has still to take its beacon away.
   const auto next = StoreIn("one");
@@ -94,6 +95,7 @@ TEST_F(BeaconTest, AServerThatEndsIsNotInTheWayOfTheNext) {
   Beacon beginning(next.get());
   Status claimed = beginning.Claim();
   EXPECT_TRUE(claimed.ok()) << claimed.text();
+  ASSERT_TRUE(next->Publish().ok());
   ending.Remove();
   old->LeavePlace();
   EXPECT_FALSE(std::filesystem::exists(Where()));
