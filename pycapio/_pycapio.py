@@ -186,7 +186,6 @@ _FUNCTIONS: Final = (
     "capio_end_by_signal",
     "capio_expect_bytes",
     "capio_expose",
-    "capio_file_status",
     "capio_is_input",
     "capio_last_error",
     "capio_link",
@@ -432,7 +431,8 @@ def end_by_signal_after_python() -> None:
     except ImportError:  # a Python without either: the server learns of the death
         return
     handler = _library.ffi.cast("uintptr_t", _library.capio_end_by_signal)
-    pythonapi.Py_AtExit(c_void_p(int(handler)))
+    # An object of our own: the attribute is everybody's, with what it takes and gives.
+    pythonapi["Py_AtExit"](c_void_p(int(handler)))
 
 
 def session_info(session: Handle, what: int) -> str:
@@ -614,7 +614,7 @@ def open_file(
     shown: Any,
     exempt: Exempt | None = None,
 ) -> tuple[int, Handle | None, int, int] | None:
-    """A descriptor; its handle, if it needs watching, and what file_status tells of that; the size
+    """A descriptor; its handle, if it needs watching, and the FILE_* bits of that; the size
     in bytes of a file that needs none, -1 if that is not known. None if the path is not CAPIO's.
 
     exempt, which concerns opens for reading: as with questions about a path.
@@ -867,11 +867,6 @@ def file_publish(handle: Handle) -> None:
     rc = _waited(_library.capio_publish, handle)
     if rc < 0:
         raise os_error(rc)
-
-
-def file_status(handle: Handle) -> int:
-    status: int = _library.capio_file_status(handle)
-    return status
 
 
 def file_quiesce(handle: Handle) -> None:

@@ -66,7 +66,7 @@ def managed_directory(path: Any) -> tuple[Session, Any] | None:
     """The same for a directory to be listed, which may be given by a descriptor."""
     if not isinstance(path, int):
         return managed("." if path is None else path)
-    directory = places.directory_of(path)
+    directory = places.path_of(path)
     return None if directory is None else managed(directory)
 
 

@@ -48,8 +48,9 @@ def kernel_name(fd: Any) -> str | None:
     return name
 
 
-def directory_of(fd: Any) -> str | None:
-    """The user's path of a directory of CAPIO_DIR, real or in the store, that fd is open on."""
+def path_of(fd: Any) -> str | None:
+    """The user's path of a file or directory of CAPIO_DIR, real or in the store, that fd is open
+    on."""
     name = kernel_name(fd) if current() else None
     return None if name is None else user_path(name)
 
@@ -61,7 +62,7 @@ def below(dir_fd: Any, path: Any) -> Any:
         return None  # the original says what is wrong with that
     if path[:1] in ("/", b"/"):
         return path
-    directory = directory_of(dir_fd)
+    directory = path_of(dir_fd)
     return None if directory is None else joined(directory, path)
 
 

@@ -6,11 +6,11 @@ import os
 from enum import Enum
 from typing import Any, NamedTuple
 
-from pycapio._pycapio import FOR_CHANGE, FOR_ENTRY, NOFOLLOW
+from pycapio import _pycapio
+from pycapio._pycapio import FOR_CHANGE, FOR_ENTRY, NOFOLLOW, encoded
 from pycapio.patching import proxy_for
 from pycapio.proxies import places
-from pycapio.proxies._dispatch import At, backing, with_user_path
-from pycapio.session import current
+from pycapio.proxies._dispatch import At, backing, managed, with_user_path
 
 
 class Links(Enum):
@@ -30,13 +30,18 @@ class Row(NamedTuple):
     shows_path: bool = True  # whether the original's errors hold the path
 
 
-def _changes(fd: int) -> None:
-    """A file that has been written back is so once more when its owner, mode or times change: to be
-    called before that and, as it may be written back meanwhile, after it."""
-    name = places.kernel_name(fd) if current() else None
-    path = None if name is None else places.user_path(name)
-    if path is not None:
-        backing(path, FOR_CHANGE)
+def _changed(path: Any, dir_fd: Any = None) -> None:
+    """A file that has been written back is so once more when its owner, mode or times change. Where
+    it is looked up for the change, that is noted; it may be written back between that and the
+    change. Waits for nothing, as the call has been done."""
+    found = managed(path, dir_fd)
+    if found is None:
+        return
+    session, name = found
+    try:
+        _pycapio.notice_change(session.handle, encoded(name), path)
+    except OSError:
+        pass  # removed since
 
 
 def twin(row: Row) -> Any:
@@ -56,9 +61,12 @@ def twin(row: Row) -> Any:
             if where is None:
                 if row.purpose != FOR_CHANGE or not isinstance(path, int):
                     return original(path, *args, **kwargs)
-                _changes(path)
+                name = places.path_of(path)
+                if name is None:
+                    return original(path, *args, **kwargs)
+                backing(name, FOR_CHANGE)
                 result = original(path, *args, **kwargs)
-                _changes(path)
+                _changed(name)
                 return result
             kwargs.pop("dir_fd", None)
             shown = At(path, dir_fd)
@@ -69,7 +77,7 @@ def twin(row: Row) -> Any:
                     with_user_path(original, shown, below, *args, **kwargs)
             result = with_user_path(original, shown, where, *args, **kwargs)
             if row.purpose == FOR_CHANGE:
-                backing(path, wanted, dir_fd)  # for the reason that _changes names
+                _changed(path, dir_fd)
             return result
         except OSError as error:
             if row.shows_path:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from pycapio.proxies import translated
 from twins import Twin, differences, elsewhere, observed, tree
 
 
@@ -398,3 +399,25 @@ def test_two_odd_names(twin: Twin, call: str, real: tuple[bool, bool]) -> None:
         wrong += [f"{call}({first[:20]!r}, {second[:20]!r}): {text[:200]}" for text in said]
     if wrong:
         pytest.fail("\n".join([f"{len(wrong)}:", *wrong[:20]]), pytrace=False)
+
+
+@pytest.mark.parametrize("by_descriptor", [False, True])
+def test_a_file_that_goes_as_soon_as_it_is_changed(
+    twin: Twin, monkeypatch: pytest.MonkeyPatch, by_descriptor: bool
+) -> None:
+    """The call was done: it fails for nothing that comes after it, and waits for nothing."""
+    _, _, inside = twin.roots()
+    path = os.path.join(inside, "f")
+    looked_for: list[object] = []
+    find = translated.managed
+
+    def gone(*args: object) -> object:
+        looked_for.append(args[0])
+        os.remove(path)
+        return find(*args)
+
+    with twin.context, open(path, "w") as file:
+        monkeypatch.setattr(translated, "managed", gone)
+        os.chmod(file.fileno() if by_descriptor else path, 0o600)
+        assert looked_for == [path]
+        assert not os.path.exists(path)

@@ -115,11 +115,11 @@ class Session {
   void NoticeSealed(const Sealed& sealed);
   // Once for every key.
   void Warn(const std::string& key, const std::string& text);
-  // About to read a file of another app that the rules do not call an input of this one: says what
-  // to add to them.
   // "there is no step 'pre' in it (did you mean "prep"?)" if the CAPIO-CL file does not know this
   // app, as when its name is mistyped; else "".
   std::string WhyNoStep() const;
+  // About to read a file of another app that the rules do not call an input of this one: says what
+  // to add to them.
   void WarnOfUndeclaredInput(const std::string& relative, const FileRecord* record);
 
   // What limits the room in memory, for messages.
